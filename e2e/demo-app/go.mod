@@ -1,0 +1,3 @@
+module tollgate.invalid/demo-app
+
+go 1.25.0

@@ -1,0 +1,23 @@
+//! What Tollgate decides, and on what: words, units, evidence, plan, and the machine.
+//!
+//! No client, no clock, no input or output: everything a decision depends on is an argument.
+//! [`decide`] is the only place where a release moves, and [`Evidence`] the only form in which
+//! measurements reach it. These types are also what is stored in status, annotations and the
+//! audit log, so a change of their serialised form is a change of a wire format.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod evidence;
+mod facts;
+mod plan;
+mod reason;
+mod record;
+mod state;
+mod units;
+
+pub use evidence::{Arm, Evidence, Gap, GapKind, Judged, Need, Reading, Tick, Verdict};
+pub use facts::{CanaryFact, Facts, Mark, Request, RouteFact, SafeTarget, Split, Verb, WorkloadFact};
+pub use plan::{Deadlines, NoEvidencePolicy, OnInconclusive, Plan, Step, Then};
+pub use reason::Reason;
+pub use record::{Outcome, Record};
+pub use state::{Attempt, Decision, Effect, HoldSince, Stage, State};
+pub use units::{Millis, Percent, PercentError, Revision};
