@@ -20,7 +20,10 @@ pub enum Evidence<T> {
 impl<T> Evidence<T> {
     /// Incomplete evidence with a single gap.
     pub fn missing(kind: GapKind, detail: impl Into<String>) -> Self {
-        Self::Incomplete(vec![Gap { kind, detail: detail.into() }])
+        Self::Incomplete(vec![Gap {
+            kind,
+            detail: detail.into(),
+        }])
     }
 }
 

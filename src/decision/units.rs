@@ -108,7 +108,15 @@ mod tests {
 
     #[test]
     fn a_weight_is_an_integer_from_0_to_100_and_its_rest_completes_it() {
-        for (value, accepted) in [(-1, false), (0, true), (1, true), (99, true), (100, true), (101, false), (256, false)] {
+        for (value, accepted) in [
+            (-1, false),
+            (0, true),
+            (1, true),
+            (99, true),
+            (100, true),
+            (101, false),
+            (256, false),
+        ] {
             assert_eq!(Percent::try_from(value).is_ok(), accepted, "{value}");
         }
         for share in 0..=100 {
