@@ -12,6 +12,8 @@ mod machine;
 mod plan;
 mod reason;
 mod record;
+#[cfg(test)]
+mod simulation;
 mod stages;
 mod state;
 mod units;
