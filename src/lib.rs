@@ -4,4 +4,6 @@
 //! each step canary and baseline are compared, and by fixed policy the release is promoted, held
 //! or aborted. This page is the map; read the rooms in this order.
 
+pub mod api;
 pub mod decision;
+pub mod judge;
