@@ -6,3 +6,5 @@
 
 pub mod api;
 pub mod decision;
+pub mod http;
+pub mod sources;
