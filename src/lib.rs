@@ -5,6 +5,7 @@
 //! or aborted. This page is the map; read the rooms in this order.
 
 pub mod api;
+pub mod cli;
 pub mod decision;
 pub mod http;
 pub mod sources;
