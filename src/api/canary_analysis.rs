@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::condition::Condition;
 use super::policy::{Analysis, Deadlines, Policy, Step};
 use super::release_gate::Canary;
+use super::units::Duration;
 use crate::decision::Outcome;
 
 /// The frozen plan of one attempt. It never changes; a changed policy applies to the next attempt.
@@ -50,6 +51,9 @@ pub struct CanaryAnalysisSpec {
     /// How canary and baseline are compared.
     #[serde(default)]
     pub analysis: Analysis,
+    /// How often evidence is looked at: the interval of the source when the plan was frozen.
+    #[serde(default = "ten_seconds")]
+    pub interval: Duration,
     /// What happens when the evidence does not say.
     #[serde(default)]
     pub policy: Policy,
@@ -63,6 +67,10 @@ pub struct CanaryAnalysisSpec {
     #[serde(default)]
     #[schemars(length(max = 64))]
     pub policy_hash: String,
+}
+
+fn ten_seconds() -> Duration {
+    "10s".into()
 }
 
 /// The gate of an attempt.
