@@ -16,3 +16,6 @@ pub mod decision;
 pub mod http;
 pub mod judge;
 pub mod sources;
+
+#[cfg(test)]
+mod tidy;
