@@ -314,7 +314,13 @@ mod tests {
             assert_eq!(armed::parse(&point.to_string()), Ok((point, 1)));
             assert_eq!(armed::parse(&format!("{point}:7")), Ok((point, 7)));
         }
-        for wrong in ["", "write-route", "write-route.during", "status.after:0", "status.after:x"] {
+        for wrong in [
+            "",
+            "write-route",
+            "write-route.during",
+            "status.after:0",
+            "status.after:x",
+        ] {
             let error = armed::parse(wrong).expect_err(wrong).to_string();
             assert!(error.contains("write-route.sent"), "{error}");
         }
