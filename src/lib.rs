@@ -6,5 +6,7 @@
 //!
 //! - [`routers`]: reads and writes the traffic split in the user's own routes, and puts them back.
 
+pub mod api;
 pub mod decision;
+pub mod judge;
 pub mod routers;

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 # Settings and helpers of the rig, sourced by every script here.
 # Each TOLLGATE_RIG_* variable can be set from outside; README.md lists them.
 rig=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -51,11 +51,12 @@ kubernetes_ip=198.18.32.1
 pause_image=registry.k8s.io/pause:rig
 [ -z "${IN_RIG-}" ] || export KUBECONFIG=$state/pki/admin.kubeconfig
 
-# alive: whether the first process of the rig still runs. A process id alone
-# may have passed to another process; with its start time it is one of a kind.
+# alive NAME: whether the process noted in the file NAME of the state still
+# runs. A process id alone may have
+# passed to another process; with its start time it is one of a kind.
 alive() {
   local pid started
-  read -r pid started 2>/dev/null < "$state/pid" || return 1
+  read -r pid started 2>/dev/null < "$state/$1" || return 1
   [ "$(start_time "$pid")" = "$started" ]
 }
 # Field 22 of stat, counted from behind the name, which may hold spaces.

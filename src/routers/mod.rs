@@ -17,8 +17,6 @@ mod owners;
 mod route;
 mod rules;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use gateway_api::GatewayApi;
@@ -30,48 +28,21 @@ pub const FIELD_MANAGER: &str = "tollgate";
 /// On a route while any gate splits it: what the split policy selects on.
 pub const SPLIT_LABEL: &str = "tollgate.dev/split";
 
-/// Where a gate's traffic is split. Name the routes through which requests reach the service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Spec {
-    /// Routes of the Gateway API (`gateway.networking.k8s.io/v1`).
-    #[serde(rename = "gatewayAPI")]
-    pub gateway_api: GatewayApiSpec,
-}
-
-/// Routes of the Gateway API.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct GatewayApiSpec {
-    /// Every route, in the gate's namespace, that sends requests to the service: 1 to 16. Write
-    /// them as you always do, without the canary. During a release each rule that names the
-    /// service also gets `<service>-canary`; other backends keep their share, filters and matches
-    /// stay, and afterwards the route is as you wrote it.
-    #[schemars(length(min = 1, max = 16))]
-    pub routes: Vec<RouteRef>,
-}
-
 /// One route, in the gate's namespace.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RouteRef {
-    /// `HTTPRoute` (the default) or `GRPCRoute`.
-    #[serde(default)]
+    /// What it is.
     pub kind: RouteKind,
     /// Its name.
-    #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
 
 /// The kinds of route whose backends carry weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RouteKind {
     /// Requests over HTTP.
-    #[default]
-    #[serde(rename = "HTTPRoute")]
     Http,
     /// Calls over gRPC.
-    #[serde(rename = "GRPCRoute")]
     Grpc,
 }
 
@@ -110,14 +81,15 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// The pair of a gate's service and the canary's Service that belongs to it.
+    /// The pair of a gate's service and its canary, `<service>-canary`: the split policy lets an
+    /// edit through that sets every backend with this ending to 0.
     #[must_use]
     pub fn new(gate: &str, namespace: &str, service: &str) -> Self {
         Self {
             gate: gate.to_owned(),
             namespace: namespace.to_owned(),
             service: service.to_owned(),
-            canary: canary_name(service),
+            canary: format!("{service}-canary"),
         }
     }
 
@@ -126,15 +98,6 @@ impl Pair {
     pub fn annotation(&self) -> String {
         format!("{}{}", note::PREFIX, shortened(&self.gate, 63))
     }
-}
-
-/// The name of the canary's Service: `<service>-canary`, hashed in the middle when that would be
-/// longer than a Service's name may be (63). It always ends in `-canary`, on which the split
-/// policy relies.
-#[must_use]
-pub fn canary_name(service: &str) -> String {
-    const SUFFIX: &str = "-canary";
-    format!("{}{SUFFIX}", shortened(service, 63 - SUFFIX.len()))
 }
 
 /// The name itself, or its beginning and the start of its SHA-256, at most `limit` bytes. Names of

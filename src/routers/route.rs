@@ -17,9 +17,6 @@ pub enum Keep {
 }
 
 /// What a route says about a pair; `None` for a route that does not exist.
-///
-/// A mark that no longer belongs to a split and holds no fence is left out: it only waits for the
-/// hand-back of the rules ([`hand_back_due`]).
 #[must_use]
 pub fn facts(route: Option<&Value>, pair: &Pair) -> RouteFact {
     let Some(route) = route else {
@@ -29,13 +26,9 @@ pub fn facts(route: Option<&Value>, pair: &Pair) -> RouteFact {
             programmed: false,
         };
     };
-    let split = split(route, pair);
-    let mark = Note::of(route, pair)
-        .filter(|n| n.split.is_some() || n.mark.fenced || split != Split::AtRest)
-        .map(|n| n.mark);
     RouteFact {
-        split,
-        mark,
+        split: split(route, pair),
+        mark: Note::of(route, pair).map(|n| n.mark),
         programmed: programmed(route),
     }
 }

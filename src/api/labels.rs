@@ -1,0 +1,37 @@
+//! Every label, annotation, finalizer and name of ours that is written to the cluster.
+
+/// Group of all our kinds.
+pub const GROUP: &str = "tollgate.dev";
+/// Version of all our kinds.
+pub const VERSION: &str = "v1alpha1";
+
+/// Label of an adopted Deployment; its value is the gate's name. The hold policy matches by it.
+pub const GATE: &str = "tollgate.dev/gate";
+/// Label of a Deployment whose changed template is held; its value is the gate's name.
+pub const HELD: &str = "tollgate.dev/held";
+/// Label of a route whose split is ours at the moment. The split policy matches by it.
+pub const SPLIT: &str = "tollgate.dev/split";
+/// Label of what we made: `canary` on the canary's Deployment, Service and pods.
+pub const ROLE: &str = "tollgate.dev/role";
+/// Label of a Deployment that is being brought to a proven revision; template changes by others
+/// are refused while it is there. Its value is the revision.
+pub const HANDOVER: &str = "tollgate.dev/handover";
+/// Annotation that goes with [`HANDOVER`]: when the refusal ends at the latest (RFC 3339). It is
+/// for the message of the refusal and for a new leader; the label is what counts.
+pub const HANDOVER_UNTIL: &str = "tollgate.dev/handover-until";
+/// Finalizer of a gate: the route goes back to what the user wrote before the gate is gone.
+pub const FINALIZER: &str = "tollgate.dev/route";
+/// Annotation of a Deployment that names the commit its template was made from.
+pub const COMMIT: &str = "tollgate.dev/commit";
+
+/// Value of [`ROLE`] on what carries the revision on trial.
+pub const ROLE_CANARY: &str = "canary";
+/// What is appended to the name of a Service and of a Deployment for their canary.
+pub const CANARY_SUFFIX: &str = "-canary";
+
+/// Where the operator runs; its Secrets are read there and nowhere else.
+pub const NAMESPACE: &str = "tollgate-system";
+/// The operator's service account, and its field manager.
+pub const ACCOUNT: &str = "tollgate";
+/// The operator as the API server knows it: the one user that the policies let through.
+pub const OPERATOR_USER: &str = "system:serviceaccount:tollgate-system:tollgate";
