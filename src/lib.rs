@@ -5,3 +5,4 @@
 //! or aborted. This page is the map; read the rooms in this order.
 
 pub mod decision;
+pub mod github;
