@@ -1,6 +1,8 @@
 //! Tells others what was decided: events, metrics, the audit export, GitHub. None of them can hold
 //! a release up.
 
+use kube::Resource;
+
 use crate::decision::{Decision, Effect, Facts, Outcome, Reason, Record, Stage};
 use crate::github::{self, ReportState};
 
@@ -10,22 +12,27 @@ use super::record;
 
 /// Tells what a pass came to. Called after the effects are done and the state is stored.
 pub async fn tell(context: &Context, subject: &Subject<'_>, facts: &Facts, decision: &Decision) {
-    context.metrics.holding(&subject.key.to_string(), held(decision));
+    context.metrics.held(&subject.key.to_string(), held(decision));
     if decision.state == subject.state {
         return;
     }
     context.metrics.decided(decision.outcome, decision.reason);
     let record = written(decision);
     if let Some(record) = &record {
-        context.audit.append(&subject.key.to_string(), record);
+        context.audit.record(&subject.key.namespace, &subject.key.name, record);
         if record.outcome == Outcome::Abort
             && let Some(judged) = facts.judged.as_ref().filter(|_| is_measured(record.reason))
         {
-            context.metrics.aborted(context.now() - judged.at);
+            let after = u64::try_from((context.now() - judged.at).0).unwrap_or(0);
+            context.metrics.aborted(std::time::Duration::from_millis(after));
         }
     }
     if told(subject, decision) {
-        context.events.decided(subject.gate, decision, record.as_ref()).await;
+        if let Some(record) = &record {
+            context
+                .events
+                .decided(&subject.gate.object_ref(&()), subject.state.epoch, record);
+        }
         report_to_github(context, subject, facts, decision);
         if let Err(error) = record::save(context, &subject.key).await {
             tracing::warn!(gate = %subject.key, %error, "the analysis was not saved");
@@ -88,7 +95,10 @@ fn report_to_github(context: &Context, subject: &Subject<'_>, facts: &Facts, dec
         gate_uid: subject.gate.metadata.uid.clone().unwrap_or_default(),
         gate: subject.key.to_string(),
         repository: target.repository.clone(),
-        environment: target.environment.clone().unwrap_or_else(|| subject.gate.spec.environment.clone()),
+        environment: target
+            .environment
+            .clone()
+            .unwrap_or_else(|| subject.gate.spec.environment.clone()),
         sha: commit,
         revision: attempt.revision.0.clone(),
         description: github::describe(state, &numbers),
