@@ -50,7 +50,7 @@ spec:
     objectSelector:
       matchExpressions: [{key: {GATE}, operator: Exists}]
     resourceRules:
-    - {apiGroups: [apps], apiVersions: [v1], resources: [deployments], operations: [UPDATE]}
+    - {apiGroups: [apps], apiVersions: [v1], resources: [deployments], operations: [UPDATE], scope: "*"}
   matchConditions:
   - name: not-the-operator
     expression: request.userInfo.username != "{OPERATOR}"
@@ -108,7 +108,7 @@ spec:
     objectSelector:
       matchExpressions: [{key: {SPLIT}, operator: Exists}]
     resourceRules:
-    - {apiGroups: [gateway.networking.k8s.io], apiVersions: ["*"], resources: [httproutes, grpcroutes], operations: [UPDATE]}
+    - {apiGroups: [gateway.networking.k8s.io], apiVersions: ["*"], resources: [httproutes, grpcroutes], operations: [UPDATE], scope: "*"}
   matchConditions:
   - name: not-the-operator
     expression: request.userInfo.username != "{OPERATOR}"
@@ -187,7 +187,7 @@ spec:
     objectSelector:
       matchExpressions: [{key: {HANDOVER}, operator: Exists}]
     resourceRules:
-    - {apiGroups: [apps], apiVersions: [v1], resources: [deployments], operations: [UPDATE]}
+    - {apiGroups: [apps], apiVersions: [v1], resources: [deployments], operations: [UPDATE], scope: "*"}
   matchConditions:
   - name: not-the-operator
     expression: request.userInfo.username != "{OPERATOR}"
@@ -227,7 +227,7 @@ spec:
   reinvocationPolicy: Never
   matchConstraints:
     resourceRules:
-    - {apiGroups: [tollgate.dev], apiVersions: ["*"], resources: [gateactions], operations: [CREATE]}
+    - {apiGroups: [tollgate.dev], apiVersions: ["*"], resources: [gateactions], operations: [CREATE], scope: "*"}
   matchConditions:
   - name: has-a-spec
     expression: has(object.spec)
@@ -252,7 +252,7 @@ spec:
   failurePolicy: Fail
   matchConstraints:
     resourceRules:
-    - {apiGroups: [tollgate.dev], apiVersions: ["*"], resources: [gateactions], operations: [CREATE]}
+    - {apiGroups: [tollgate.dev], apiVersions: ["*"], resources: [gateactions], operations: [CREATE], scope: "*"}
   validations:
   - expression: object.spec.?signer.orValue("") == request.userInfo.username
     messageExpression: >-
@@ -279,11 +279,11 @@ spec:
   failurePolicy: Fail
   matchConstraints:
     resourceRules:
-    - {apiGroups: [tollgate.dev], apiVersions: ["*"], resources: ["*/status"], operations: [UPDATE]}
+    - {apiGroups: [tollgate.dev], apiVersions: ["*"], resources: ["*/status"], operations: [UPDATE], scope: "*"}
   validations:
   - expression: request.userInfo.username == "{OPERATOR}"
     messageExpression: >-
-      "the status of a " + request.kind.kind + " is written by the operator alone; to ask something of a gate, create a GateAction"
+      "status of " + request.kind.kind + " objects is written by the operator alone; to ask something of a gate, create a GateAction"
     reason: Forbidden
 ---
 apiVersion: admissionregistration.k8s.io/v1

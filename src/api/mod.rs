@@ -15,8 +15,10 @@ mod gate_status;
 mod invalid;
 pub mod labels;
 mod metric;
+mod plan;
 mod policy;
 mod release_gate;
+mod strict;
 mod time;
 mod units;
 
@@ -31,10 +33,12 @@ pub use gate_action::{ActionStatus, Answer, GateAction, GateActionSpec};
 pub use gate_status::{AnalysisRef, AttemptStatus, GateStatus, GitHubStatus, StageWord};
 pub use invalid::Invalid;
 pub use metric::{Margin, Margins, Metric};
+pub use plan::{Occasion, Terms};
 pub use policy::{Analysis, Baseline, Concurrent, Deadlines, OnNoEvidence, Policy, Step};
 pub use release_gate::{
     Canary, CanaryLabels, GatewayApi, GitHub, HoldBy, ReleaseGate, ReleaseGateSpec, RouteKind, RouteRef, Target,
     Traffic, WorkloadRef,
 };
+pub use strict::parse;
 pub use time::{millis, moment};
 pub use units::{Duration, Share};
