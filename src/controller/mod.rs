@@ -22,6 +22,7 @@ pub mod preflight;
 pub mod record;
 pub mod revision;
 pub mod run;
+pub mod start;
 pub mod status;
 pub mod watch;
 
