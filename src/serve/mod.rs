@@ -36,7 +36,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The largest body of a request.
 const BODY_MAX: usize = 64 * 1024;
 
-/// The content type of OpenMetrics text, version 1.0.0.
+/// The content type of `OpenMetrics` text, version 1.0.0.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The address cannot be served.
@@ -245,7 +245,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stop_lets_a_request_in_flight_end_and_takes_no_new_one() {
-        let (begun, mut began) = tokio::sync::mpsc::channel(1);
+        let (begun, mut in_flight) = tokio::sync::mpsc::channel(1);
         let release = CancellationToken::new();
         let held = release.clone();
         let slow = get(async move || {
@@ -259,7 +259,7 @@ mod tests {
             let client = reqwest::Client::builder().no_proxy().build().expect("a client");
             client.get(format!("http://{address}/slow")).send().await
         });
-        began.recv().await.expect("in flight");
+        in_flight.recv().await.expect("in flight");
         running.stop.cancel();
         while TcpStream::connect(address).await.is_ok() {
             tokio::task::yield_now().await;
