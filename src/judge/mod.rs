@@ -1,0 +1,19 @@
+//! What the counts say: pure statistics from ticks to a verdict.
+//!
+//! An [`Analysis`] is fed ticks of counts, metric by metric, and says at any moment what they
+//! show: harm beyond the abort margin, safety within the promote margin, or neither. Both are
+//! e-processes, so looking at every tick costs nothing in error rate: over a whole release a
+//! canary that is not worse than the abort margin is aborted with probability at most `alpha`,
+//! and a step is passed by a canary worse than its promote margin with probability at most
+//! `beta`.
+//!
+//! No clock, no input or output, no randomness and no logging: the same plan and the same ticks
+//! give the same verdict, bit for bit, on every machine. Logarithms and exponentials come from
+//! `libm`, because the platform's own differ in the last bit.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod analysis;
+mod plan;
+
+pub use analysis::Analysis;
+pub use plan::{Method, MetricPlan, PlanError, Settings, Shape};
