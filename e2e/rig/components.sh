@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 # What the rig is made of: which parts each level needs, where each one is in
 # the cache, and how it is built. Sourced by build and up after env.sh.
 

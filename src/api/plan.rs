@@ -1,0 +1,264 @@
+//! From what people write to what the machine decides by.
+//!
+//! The API server has checked most of this by the schema already. It is checked again here, because
+//! the definitions in the cluster may be older or newer than this program.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use super::canary_analysis::{Arms, CanaryAnalysisSpec, GateRef};
+use super::invalid::Invalid;
+use super::labels::CANARY_SUFFIX;
+use super::policy::{Analysis, Deadlines, Policy, Step};
+use super::release_gate::{Canary, ReleaseGateSpec};
+use super::units::Duration;
+use crate::decision::{self, Millis, NoEvidencePolicy, Percent, Plan};
+
+/// What a release is decided by: the part of a gate that a CanaryAnalysis freezes.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Terms<'a> {
+    /// The planned stops.
+    pub steps: &'a [Step],
+    /// How canary and baseline are compared.
+    pub analysis: &'a Analysis,
+    /// What happens when the evidence does not say.
+    pub policy: &'a Policy,
+    /// How the canary is made.
+    pub canary: &'a Canary,
+    /// How long Tollgate waits for others.
+    pub deadlines: &'a Deadlines,
+}
+
+/// What a gate does not know by itself when its plan is frozen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Occasion {
+    /// The gate.
+    pub gate: GateRef,
+    /// The revision on trial.
+    pub revision: String,
+    /// The number of the attempt.
+    pub epoch: i64,
+    /// The source that will be asked, by name.
+    pub source: String,
+    /// The source's interval.
+    pub interval: Duration,
+}
+
+impl ReleaseGateSpec {
+    /// What a release is decided by.
+    #[must_use]
+    pub const fn terms(&self) -> Terms<'_> {
+        Terms {
+            steps: self.steps.as_slice(),
+            analysis: &self.analysis,
+            policy: &self.policy,
+            canary: &self.canary,
+            deadlines: &self.deadlines,
+        }
+    }
+
+    /// The names of both arms.
+    #[must_use]
+    pub fn arms(&self) -> Arms {
+        let (workload, service) = (&self.target.workload.name, &self.target.service);
+        Arms {
+            workload: workload.clone(),
+            service: service.clone(),
+            canary_workload: format!("{workload}{CANARY_SUFFIX}"),
+            canary_service: format!("{service}{CANARY_SUFFIX}"),
+        }
+    }
+
+    /// Freezes the plan of one attempt, with nothing left to a default.
+    ///
+    /// # Errors
+    /// Names the first field that cannot be understood.
+    pub fn freeze(&self, occasion: Occasion) -> Result<CanaryAnalysisSpec, Invalid> {
+        self.terms().plan()?;
+        let mut analysis = self.analysis.clone();
+        analysis.source = Some(occasion.source);
+        let windows = |step: &Step| Step {
+            weight: step.weight,
+            min_window: step.min_window.clone().or_else(|| Some(analysis.min_window.clone())),
+            max_window: step.max_window.clone().or_else(|| Some(analysis.max_window.clone())),
+        };
+        let mut frozen = CanaryAnalysisSpec {
+            gate: Some(occasion.gate),
+            revision: occasion.revision,
+            epoch: occasion.epoch,
+            target: self.arms(),
+            steps: self.steps.iter().map(windows).collect(),
+            analysis,
+            interval: occasion.interval,
+            policy: self.policy.clone(),
+            canary: self.canary.clone(),
+            deadlines: self.deadlines.clone(),
+            policy_hash: String::new(),
+        };
+        frozen.policy_hash = frozen.terms().hash()?;
+        Ok(frozen)
+    }
+}
+
+impl CanaryAnalysisSpec {
+    /// What the release is decided by.
+    #[must_use]
+    pub const fn terms(&self) -> Terms<'_> {
+        Terms {
+            steps: self.steps.as_slice(),
+            analysis: &self.analysis,
+            policy: &self.policy,
+            canary: &self.canary,
+            deadlines: &self.deadlines,
+        }
+    }
+}
+
+impl Terms<'_> {
+    /// The machine's plan.
+    ///
+    /// # Errors
+    /// Names the first field that cannot be understood.
+    pub fn plan(&self) -> Result<Plan, Invalid> {
+        self.metrics()?;
+        let (low, high) = (
+            window("spec.analysis.minWindow", &self.analysis.min_window)?,
+            window("spec.analysis.maxWindow", &self.analysis.max_window)?,
+        );
+        ordered("spec.analysis.minWindow", low, high, &self.analysis.min_window)?;
+        let hold = &self.policy.on_no_evidence.hold;
+        Ok(Plan {
+            steps: self.stops(low, high)?,
+            holdback: percent("spec.analysis.holdback", self.analysis.holdback, 0, 50)?,
+            on_inconclusive: self.policy.on_inconclusive,
+            on_no_evidence: NoEvidencePolicy {
+                hold: window("spec.policy.onNoEvidence.hold", hold)?,
+                then: self.policy.on_no_evidence.then,
+            },
+            deadlines: decision::Deadlines {
+                ready: window("spec.deadlines.ready", &self.deadlines.ready)?,
+                route: window("spec.deadlines.route", &self.deadlines.route)?,
+                handover: window("spec.deadlines.handover", &self.deadlines.handover)?,
+                drain: window("spec.deadlines.drain", &self.deadlines.drain)?,
+            },
+        })
+    }
+
+    /// SHA-256 of the canonical JSON (RFC 8785) of these terms, in hex.
+    ///
+    /// # Errors
+    /// Never for what can be stored in the API server.
+    pub fn hash(&self) -> Result<String, Invalid> {
+        let bytes = serde_json_canonicalizer::to_vec(self)
+            .map_err(|error| Invalid::new("spec", error, "finite numbers and text"))?;
+        Ok(Sha256::digest(&bytes)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect())
+    }
+
+    /// The objective as the share of requests that may fail: 0.001 for 99.9%.
+    ///
+    /// # Errors
+    /// When it is not above 0% and below 100%.
+    pub fn error_budget(&self) -> Result<Option<f64>, Invalid> {
+        let Some(slo) = &self.analysis.slo else {
+            return Ok(None);
+        };
+        match slo.fraction() {
+            Some(promised) if promised > 0.0 && promised < 1.0 => Ok(Some(1.0 - promised)),
+            _ => Err(Invalid::new(
+                "spec.analysis.slo",
+                &slo.0,
+                "a percentage above 0% and below 100%, like 99.9%",
+            )),
+        }
+    }
+
+    fn metrics(&self) -> Result<(), Invalid> {
+        self.error_budget()?;
+        let metrics = &self.analysis.metrics;
+        if metrics.is_empty() {
+            let accepted = "at least one metric: a policy that looks at nothing would pass everything";
+            return Err(Invalid::new("spec.analysis.metrics", "an empty list", accepted));
+        }
+        let mut names = BTreeSet::new();
+        for (index, metric) in metrics.iter().enumerate() {
+            let within = |invalid: Invalid| Invalid {
+                field: format!("spec.analysis.metrics[{index}].{}", invalid.field),
+                ..invalid
+            };
+            metric.margins().map_err(within)?;
+            metric.measure().map_err(within)?;
+            if !names.insert(&metric.name) {
+                return Err(within(Invalid::new("name", &metric.name, "a name no other metric has")));
+            }
+        }
+        Ok(())
+    }
+
+    fn stops(&self, low: Millis, high: Millis) -> Result<Vec<decision::Step>, Invalid> {
+        let mut stops = Vec::new();
+        let mut least = 1;
+        for (index, step) in self.steps.iter().enumerate() {
+            let field = |name: &str| format!("spec.steps[{index}].{name}");
+            let weight = percent(&field("weight"), step.weight, least, 100)?;
+            least = step.weight.saturating_add(1);
+            let read = |name: &str, given: Option<&Duration>, default| match given {
+                Some(given) => window(&field(name), given),
+                None => Ok(default),
+            };
+            let min_window = read("minWindow", step.min_window.as_ref(), low)?;
+            let max_window = read("maxWindow", step.max_window.as_ref(), high)?;
+            let given = step.min_window.as_ref().or(step.max_window.as_ref());
+            ordered(
+                &field("minWindow"),
+                min_window,
+                max_window,
+                given.unwrap_or(&self.analysis.min_window),
+            )?;
+            stops.push(decision::Step {
+                weight,
+                min_window,
+                max_window,
+            });
+        }
+        match stops.last() {
+            Some(last) if last.weight == Percent::ALL => Ok(stops),
+            Some(last) => Err(Invalid::new(
+                format!("spec.steps[{}].weight", stops.len() - 1),
+                i64::from(last.weight),
+                "100, as the last step",
+            )),
+            None => Err(Invalid::new("spec.steps", "an empty list", "at least the step 100")),
+        }
+    }
+}
+
+fn window(field: &str, given: &Duration) -> Result<Millis, Invalid> {
+    given
+        .millis()
+        .ok_or_else(|| Invalid::new(field, &given.0, "a length of time like 90s, 5m or 1h30m"))
+}
+
+fn ordered(field: &str, low: Millis, high: Millis, given: &Duration) -> Result<(), Invalid> {
+    if low <= high {
+        return Ok(());
+    }
+    let accepted = format!("at most maxWindow, which is {} s here", high.as_secs_f64());
+    Err(Invalid::new(field, &given.0, accepted))
+}
+
+fn percent(field: &str, value: i64, least: i64, most: i64) -> Result<Percent, Invalid> {
+    let accepted = || format!("an integer from {least} to {most}");
+    if (least..=most).contains(&value) {
+        Percent::try_from(value).map_err(|_| Invalid::new(field, value, accepted()))
+    } else if least > most {
+        Err(Invalid::new(field, value, "absent: the step before it is 100 already"))
+    } else {
+        Err(Invalid::new(field, value, accepted()))
+    }
+}

@@ -1,0 +1,1 @@
+//! Which series belongs to which arm of which gate.

