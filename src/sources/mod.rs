@@ -19,9 +19,15 @@
 
 mod arms;
 mod connection;
+mod counter;
+mod edges;
+mod memory;
 mod metric;
 mod prometheus;
+mod query;
+mod reply;
 mod selector;
+mod tally;
 
 pub use connection::{AuthSpec, BasicSpec, ConnectionSpec, HeaderSpec, SecretRef, TlsSpec};
 pub use metric::{
