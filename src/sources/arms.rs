@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::connection::ConnectionSpec;
 use super::metric::Identity;
-use super::prometheus::Subscription;
 use super::selector::{Comparison, Op, one_of};
+use super::subscription::Subscription;
 
 /// The labels of a series.
 pub(super) type Labels = BTreeMap<String, String>;

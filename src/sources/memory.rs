@@ -1,6 +1,6 @@
 //! What the plane remembers of the series that it reads, bounded.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::arms::Labels;
@@ -105,11 +105,11 @@ impl Memory {
         }
     }
 
-    /// Drops series that nobody uses any more and samples that no later tick can need; the
-    /// newest sample of a series is kept, so that a gap is covered by one increment.
-    pub(super) fn prune(&mut self, used: &HashSet<Arc<str>>, to: i64) {
+    /// Drops series and samples that no later tick can need. The newest sample of a series is
+    /// kept, so that a gap is covered by one increment.
+    pub(super) fn prune(&mut self, to: i64) {
         self.tracks
-            .retain(|key, track| used.contains(key) || track.newest().is_some_and(|newest| newest > to - KEPT));
+            .retain(|_, track| track.newest().is_some_and(|newest| newest > to - KEPT));
         for track in self.tracks.values_mut() {
             let old = track.samples.partition_point(|sample| sample.at <= to - KEPT);
             let surplus = track.samples.len().saturating_sub(MOST_SAMPLES);

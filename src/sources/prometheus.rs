@@ -1,6 +1,6 @@
 //! The plane: one Prometheus read for the whole fleet.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::arms::{Book, Role};
@@ -8,69 +8,13 @@ use super::connection::ConnectionSpec;
 use super::edges::choose;
 use super::memory::Memory;
 use super::metric::{Identity, Measure, MetricQuery};
-use super::query::{Ask, Fetched, Parts, Round, Shape, shapes};
+use super::query::{Ask, Fetched, Parts, Round, Shape, Starts, shapes};
 use super::reply::gap;
+use super::subscription::{Answer, Collected, Costs, Subscription};
 use super::tally::{Frame, Progress, Sides};
-use crate::decision::{Evidence, Gap, GapKind, Millis, Tick};
+use crate::decision::{Evidence, Gap, GapKind, Millis};
 use crate::http::{self, Client};
 
-/// What one gate wants to know at every tick.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Subscription {
-    /// The gate's key, unique per plane: `<namespace>/<name>`.
-    pub gate: String,
-    /// Where its objects are.
-    pub namespace: String,
-    /// The Deployment that stable runs.
-    pub workload: String,
-    /// The canary's Deployment.
-    pub canary_workload: String,
-    /// The Service that stable answers for.
-    pub service: String,
-    /// The canary's Service.
-    pub canary_service: String,
-    /// The Service's port that the routes name; any when left out.
-    pub port: Option<u16>,
-    /// The metrics, in the gate's order.
-    pub metrics: Vec<MetricQuery>,
-}
-
-/// What one gate gets from one tick.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Collected {
-    /// The gate's key, as subscribed.
-    pub gate: String,
-    /// One answer per metric, in the order of the subscription.
-    pub metrics: Vec<Answer>,
-}
-
-/// One metric's answer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
-    /// What was counted, or why that is not known.
-    pub evidence: Evidence<Tick>,
-    /// For a histogram without edges: the edges chosen from the baseline. Put them into the
-    /// frozen plan and subscribe with them from now on; until then the evidence is incomplete.
-    pub edges: Option<Vec<f64>>,
-    /// How old the newest sample was at the end of the tick, of the arm that lags.
-    pub age: Option<Millis>,
-}
-
-/// What the plane has cost so far, for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Costs {
-    /// Queries sent.
-    pub queries: u64,
-    /// Queries that gave no usable answer.
-    pub failed: u64,
-    /// Bytes of answers read.
-    pub bytes: u64,
-    /// Times an arm counted more events than requests and was cut to its requests.
-    pub clamped: u64,
-}
-
-/// Most targets whose process start is asked for in one tick.
-const MOST_STARTS: usize = 500;
 /// Longest wait after the end of a tick for samples that are still on their way, milliseconds.
 const LONGEST_DELAY: i64 = 5000;
 
@@ -188,7 +132,7 @@ impl Plane {
         let fetched = round.fetch(&asks, &mut self.parts, &mut self.costs).await;
         self.memory.begin();
         let dealt = self.deal(fetched, &books, to);
-        self.read_starts(&round, subscriptions, &dealt).await;
+        self.read_starts(&round, &dealt).await;
         let collected = subscriptions
             .iter()
             .enumerate()
@@ -197,12 +141,7 @@ impl Plane {
                 metrics: self.answers(place, gate, &books, &dealt, to),
             })
             .collect();
-        let used: HashSet<Arc<str>> = dealt
-            .values()
-            .flat_map(|dealt| dealt.arms.values().flatten())
-            .cloned()
-            .collect();
-        self.memory.prune(&used, to);
+        self.memory.prune(to);
         collected
     }
 
@@ -265,14 +204,18 @@ impl Plane {
             match result {
                 Err(gap) => dealt.gaps.extend(gates.into_iter().map(|gate| (gate, gap.clone()))),
                 Ok(answer) => {
+                    let mut taken: HashSet<Arc<str>> = HashSet::new();
                     for series in answer {
                         let named = series.labels.get("__name__").is_none_or(|found| *found == name);
-                        let owners = book.map(|book| book.owners(&series.labels)).unwrap_or_default();
+                        let mut owners = book.map(|book| book.owners(&series.labels)).unwrap_or_default();
+                        owners.retain(|(gate, _)| named && gates.contains(gate));
+                        if owners.is_empty() {
+                            continue;
+                        }
                         let key = self.memory.take(&self.connection, series, to);
-                        for owner in owners.into_iter().filter(|(gate, _)| named && gates.contains(gate)) {
-                            let keys = dealt.arms.entry(owner).or_default();
-                            if !keys.contains(&key) {
-                                keys.push(key.clone());
+                        if taken.insert(key.clone()) {
+                            for owner in owners {
+                                dealt.arms.entry(owner).or_default().push(key.clone());
                             }
                         }
                     }
@@ -297,10 +240,9 @@ impl Plane {
     }
 
     /// Asks for the process start of targets whose counters fell or began, where there are any.
-    async fn read_starts(&mut self, round: &Round<'_>, gates: &[Subscription], dealt: &HashMap<Shape, Dealt>) {
-        let mut instances: BTreeSet<&str> = BTreeSet::new();
-        let mut since = round.to;
-        for (place, gate) in gates.iter().enumerate() {
+    async fn read_starts(&mut self, round: &Round<'_>, dealt: &HashMap<Shape, Dealt>) {
+        let mut wanted: BTreeMap<Identity, Starts> = BTreeMap::new();
+        for (place, gate) in round.gates.iter().enumerate() {
             for metric in &gate.metrics {
                 let Some(progress) = self.progress(gate, metric) else {
                     continue;
@@ -313,23 +255,20 @@ impl Plane {
                         .chain(canary)
                         .filter(|track| frame.wants_start(track))
                     {
-                        instances.insert(track.label("instance"));
-                        since = since.min(progress.since);
+                        let starts = wanted.entry(shape.identity).or_default();
+                        starts.add(track.label("instance"), &gate.namespace, progress.since);
                     }
                 }
             }
         }
-        instances.remove("");
-        let instances: BTreeSet<&str> = instances.into_iter().take(MOST_STARTS).collect();
-        if instances.is_empty() {
-            return;
-        }
-        let (answer, bytes) = round.starts(&instances, since).await;
-        self.costs.queries += 1;
-        self.costs.bytes += bytes;
-        self.costs.failed += u64::from(answer.is_err());
-        for series in answer.into_iter().flatten() {
-            self.memory.take_starts(&self.connection, series);
+        for (identity, starts) in wanted {
+            let (answer, bytes) = round.starts(identity, &starts).await;
+            self.costs.queries += 1;
+            self.costs.bytes += bytes;
+            self.costs.failed += u64::from(answer.is_err());
+            for series in answer.into_iter().flatten() {
+                self.memory.take_starts(&self.connection, series);
+            }
         }
     }
 
@@ -444,16 +383,6 @@ impl Plane {
             evidence,
             edges: None,
             age,
-        }
-    }
-}
-
-impl Answer {
-    fn without(gaps: Vec<Gap>) -> Self {
-        Self {
-            evidence: Evidence::Incomplete(gaps),
-            edges: None,
-            age: None,
         }
     }
 }

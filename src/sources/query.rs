@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::time::Instant;
 
 use futures::StreamExt as _;
 
@@ -13,14 +14,16 @@ use super::arms::Book;
 use super::connection::ConnectionSpec;
 use super::edges::spellings;
 use super::metric::{Identity, Measure};
-use super::prometheus::{Costs, Subscription};
 use super::reply::{Series, decode, failed, gap};
-use super::selector::{Comparison, Op, Selector};
+use super::selector::{Comparison, Op, Selector, one_of};
+use super::subscription::{Costs, Subscription};
 use crate::decision::{Gap, GapKind};
 use crate::http::{self, Client};
 
 /// Queries of one plane that are under way at the same time.
 const AT_ONCE: usize = 4;
+/// Most targets whose process start is asked for in one query.
+const MOST_STARTS: usize = 500;
 /// After so many ticks in parts, a shape is tried whole again.
 const PARTED_TICKS: u32 = 60;
 /// Longest text of a query; Prometheus reads forms of up to ten megabytes.
@@ -84,7 +87,7 @@ impl Ask {
             Comparison {
                 label: "le".to_owned(),
                 op: Op::Match,
-                value: super::selector::one_of(edges),
+                value: one_of(edges),
             }
         })
     }
@@ -140,6 +143,22 @@ impl Parts {
     }
 }
 
+/// Targets whose process start would tell more about a counter.
+#[derive(Default)]
+pub(super) struct Starts {
+    instances: BTreeSet<String>,
+    namespaces: BTreeSet<String>,
+    since: Option<i64>,
+}
+
+impl Starts {
+    pub(super) fn add(&mut self, instance: &str, namespace: &str, since: i64) {
+        self.instances.insert(instance.to_owned());
+        self.namespaces.insert(namespace.to_owned());
+        self.since = Some(self.since.map_or(since, |known| known.min(since)));
+    }
+}
+
 /// What came of one query.
 pub(super) struct Fetched {
     pub(super) shape: Shape,
@@ -156,7 +175,7 @@ pub(super) struct Round<'a> {
     pub(super) books: &'a BTreeMap<Identity, Book<'a>>,
     /// End of the tick, milliseconds.
     pub(super) to: i64,
-    /// The clock when the tick is read, milliseconds.
+    /// The clock when the queries are sent, milliseconds.
     pub(super) now: i64,
 }
 
@@ -260,15 +279,26 @@ impl Round<'_> {
         (counted + slack + 1999) / 1000
     }
 
-    /// Process start times of the targets that scraped in these instances.
-    pub(super) async fn starts(&self, instances: &BTreeSet<&str>, since: i64) -> (Result<Vec<Series>, Gap>, u64) {
-        let only = Comparison {
+    /// Process start times of targets.
+    pub(super) async fn starts(&self, identity: Identity, starts: &Starts) -> (Result<Vec<Series>, Gap>, u64) {
+        let instances = starts.instances.iter().take(MOST_STARTS).map(String::as_str);
+        let mut only = vec![Comparison {
             label: "instance".to_owned(),
             op: Op::Match,
-            value: super::selector::one_of(instances.iter().copied()),
-        };
-        match Selector::of("process_start_time_seconds").render(&[only]) {
-            Ok(selector) => self.send(&format!("{selector}[{}s]", self.window(since))).await,
+            value: one_of(instances),
+        }];
+        if identity == Identity::Pod {
+            only.push(Comparison {
+                label: self.connection.namespace_label.clone(),
+                op: Op::Match,
+                value: one_of(starts.namespaces.iter().map(String::as_str)),
+            });
+        }
+        match Selector::of("process_start_time_seconds").render(&only) {
+            Ok(selector) => {
+                let window = self.window(starts.since.unwrap_or(self.to));
+                self.send(&format!("{selector}[{window}s]")).await
+            }
             Err(error) => (Err(gap(GapKind::QueryError, &error.to_string())), 0),
         }
     }
@@ -283,10 +313,12 @@ impl Round<'_> {
         let time = format!("{}.{:03}", self.to.div_euclid(1000), self.to.rem_euclid(1000));
         let timeout = format!("{}s", self.connection.timeout_seconds);
         let form = [("query", query), ("time", time.as_str()), ("timeout", timeout.as_str())];
+        let sent = Instant::now();
         match self.client.post_form(url, &form).await {
             Ok(reply) => {
+                let now = self.now + i64::try_from(sent.elapsed().as_millis()).unwrap_or(i64::MAX);
                 let bytes = u64::try_from(reply.body.len()).unwrap_or(u64::MAX);
-                let series = decode(reply.status, &reply.body).and_then(|series| self.in_time(&reply, series));
+                let series = decode(reply.status, &reply.body).and_then(|series| self.in_time(&reply, now, series));
                 (series, bytes)
             }
             Err(error) => (Err(failed(&error)), 0),
@@ -294,9 +326,9 @@ impl Round<'_> {
     }
 
     /// Refuses an answer whose clock is more than one tick away from ours.
-    fn in_time(&self, reply: &http::Reply, series: Vec<Series>) -> Result<Vec<Series>, Gap> {
+    fn in_time(&self, reply: &http::Reply, now: i64, series: Vec<Series>) -> Result<Vec<Series>, Gap> {
         let tick = i64::from(self.connection.interval_seconds.max(1)) * 1000;
-        let clock = reply.date().map(|date| date - self.now);
+        let clock = reply.date().map(|date| date - now);
         // A Date has whole seconds, so it may be behind by one.
         if let Some(ahead) = clock.filter(|ahead| *ahead > tick || *ahead < -tick - 1000) {
             let detail = format!("the source's clock is {} s ahead of ours", ahead / 1000);
@@ -307,8 +339,8 @@ impl Round<'_> {
             .flat_map(|series| &series.samples)
             .map(|sample| sample.at)
             .max();
-        if let Some(newest) = newest.filter(|newest| *newest > self.now + tick) {
-            let detail = format!("samples are {} s ahead of our clock", (newest - self.now) / 1000);
+        if let Some(newest) = newest.filter(|newest| *newest > now + tick) {
+            let detail = format!("samples are {} s ahead of our clock", (newest - now) / 1000);
             return Err(gap(GapKind::Skewed, &detail));
         }
         Ok(series)
