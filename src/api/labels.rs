@@ -20,6 +20,8 @@ pub const HANDOVER: &str = "tollgate.dev/handover";
 /// What every annotation begins with in which a gate keeps its mark on a route; the gate's name
 /// follows.
 pub const MARK_PREFIX: &str = "traffic.tollgate.dev/";
+/// Label of the canary's Deployment and pods: the revision they carry.
+pub const REVISION: &str = "tollgate.dev/revision";
 /// Finalizer of a gate: the route goes back to what the user wrote before the gate is gone.
 pub const FINALIZER: &str = "tollgate.dev/route";
 /// Annotation of a Deployment that names the commit its template was made from.
