@@ -14,7 +14,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -164,19 +164,15 @@ impl Audit {
         loop {
             match self.queue.try_send(message) {
                 Ok(()) => break,
-                Err(TrySendError::Disconnected(_)) => return false,
                 Err(TrySendError::Full(back)) if std::time::Instant::now() < until => {
                     message = back;
                     std::thread::sleep(Duration::from_millis(5));
                 }
-                Err(TrySendError::Full(_)) => return false,
+                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return false,
             }
         }
         let left = until.saturating_duration_since(std::time::Instant::now());
-        !matches!(
-            wait.recv_timeout(left),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected)
-        )
+        wait.recv_timeout(left).is_ok()
     }
 }
 
@@ -492,6 +488,7 @@ mod tests {
 
     #[test]
     fn a_line_that_a_crash_cut_short_is_removed_and_whole_ones_stay() {
+        let unwritten = vec![0; 40 * LINE_MAX];
         for (case, before, torn) in [
             (
                 "in the middle of a line",
@@ -500,9 +497,9 @@ mod tests {
             ),
             ("before the line's end", vec!["1-0"], b"{}"),
             ("zeros where data was never written", vec!["1-0"], &[0; 300]),
-            ("a batch that was never written", vec!["1-0"], &[0; 40 * LINE_MAX]),
+            ("a batch that was never written", vec!["1-0"], &unwritten),
             ("in the very first line", vec![], b"{\"sch"),
-            ("in the very first batch", vec![], &[0; 40 * LINE_MAX]),
+            ("in the very first batch", vec![], &unwritten),
             ("nothing is torn", vec!["1-0"], b""),
         ] {
             let log = Log::new("torn");

@@ -17,6 +17,8 @@ pub const ROLE: &str = "tollgate.dev/role";
 /// (whole seconds since 1970) template changes by others are refused. A label, because an
 /// annotation can be taken off through the status subresource.
 pub const HANDOVER: &str = "tollgate.dev/handover";
+/// Annotation of a Deployment whose gate was deleted before its template was proven: it says so.
+pub const LEFT_PAUSED: &str = "tollgate.dev/left-paused";
 /// What every annotation begins with in which a gate keeps its mark on a route; the gate's name
 /// follows.
 pub const MARK_PREFIX: &str = "traffic.tollgate.dev/";

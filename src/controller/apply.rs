@@ -5,7 +5,8 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::api::{GateAction, ReleaseGate, labels, moment};
-use crate::decision::{Attempt, Decision, Effect, Mark, Reason, Revision};
+use crate::decision::{Attempt, Decision, Effect, Mark, Reason};
+use crate::routers::gateway_api::Written;
 use crate::routers::{self, RouteRef};
 
 use super::context::{Context, Error, bounded};
@@ -51,7 +52,12 @@ async fn adopt(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
         let patch = json!({"metadata": {"resourceVersion": subject.gate.resource_version(), "finalizers": finalizers}});
         let api: Api<ReleaseGate> = Api::namespaced(context.client.clone(), &subject.key.namespace);
         let name = &subject.key.name;
-        context.write(Write::Finalizer, api.patch(name, &PatchParams::default(), &Patch::Merge(&patch))).await?;
+        context
+            .write(
+                Write::Finalizer,
+                api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)),
+            )
+            .await?;
     }
     let api = deployments(context, subject);
     let live: Workload = bounded("read Deployment", api.get(subject.workload())).await?;
@@ -68,8 +74,17 @@ async fn adopt(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
         "resourceVersion": live.metadata.resource_version,
         "labels": {labels::GATE: subject.key.name},
     }});
-    let params = PatchParams { field_manager: Some(routers::FIELD_MANAGER.into()), ..PatchParams::default() };
-    context.write(Write::Adopt, api.patch(subject.workload(), &params, &Patch::Merge(&patch))).await.map(drop)
+    let params = PatchParams {
+        field_manager: Some(routers::FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    };
+    context
+        .write(
+            Write::Adopt,
+            api.patch(subject.workload(), &params, &Patch::Merge(&patch)),
+        )
+        .await
+        .map(drop)
 }
 
 async fn freeze(context: &Context, subject: &Subject<'_>, decision: &Decision) -> Result<(), Error> {
@@ -95,44 +110,69 @@ async fn scale(context: &Context, subject: &Subject<'_>, decision: &Decision, st
 
 /// Writes a mark and its weight on every route that does not carry them yet, each by a
 /// compare-and-swap on the version that the decision was made on.
-async fn write(context: &Context, subject: &Subject<'_>, facts: &crate::decision::Facts, mark: &Mark) -> Result<(), Error> {
+async fn write(
+    context: &Context,
+    subject: &Subject<'_>,
+    facts: &crate::decision::Facts,
+    mark: &Mark,
+) -> Result<(), Error> {
     let pair = subject.pair();
     let router = context.router(&subject.key.namespace);
-    for (at, fact) in subject.gate.routes().zip(&facts.routes) {
+    for (at, fact) in subject.gate.spec.routes().iter().zip(&facts.routes) {
         let untouched = fact.mark.is_none() && fact.split.exposure() == crate::decision::Percent::ZERO;
         if mark.fenced && untouched {
             continue;
         }
         let route = known_route(context, subject, at).await?;
-        let written = context.write(Write::WriteRoute, router.apply(at, &route, &pair, mark)).await;
+        let written = context
+            .write(Write::WriteRoute, router.apply(at, &route, &pair, mark))
+            .await;
         note_route(context, subject, at, written)?;
     }
     let uid = subject.gate.uid().unwrap_or_default();
-    context.memory.update(&subject.key, &uid, |known| known.note(mark.record.clone()));
+    context
+        .memory
+        .update(&subject.key, &uid, |known| known.note(mark.record.clone()));
     Ok(())
 }
 
 /// Takes the hold off: tests that the template is the proven one, and that nobody wrote since.
 async fn release(context: &Context, subject: &Subject<'_>, decision: &Decision) -> Result<(), Error> {
-    let proven = decision.state.attempt.as_ref().map(|attempt| &attempt.revision).or(decision.state.proven.as_ref());
+    let proven = decision
+        .state
+        .attempt
+        .as_ref()
+        .map(|attempt| &attempt.revision)
+        .or(decision.state.proven.as_ref());
     let api: Api<DynamicObject> = workload::api(context, &subject.key.namespace, &workload::deployment());
     let live = bounded("read Deployment", api.get(subject.workload())).await?;
     let found = live.data.pointer("/spec/template").map(revision::revision);
     if found.as_ref() != proven {
         return Err(Error::Conflict(format!("Deployment {}", subject.workload())));
     }
-    let until = decision.state.attempt.as_ref().map(|_| moment(context.now() + subject.frozen.plan.deadlines.handover));
-    let Some(patch) = released(&live, proven.unwrap_or(&Revision(String::new())), until) else {
+    let handover = subject.frozen.plan.deadlines.handover;
+    let until = decision
+        .state
+        .attempt
+        .as_ref()
+        .map(|_| (context.now() + handover).0 / 1000);
+    let Some(patch) = released(&live, until) else {
         return Ok(());
     };
     let patch: json_patch::Patch = serde_json::from_value(patch).map_err(|error| Error::Refused(error.to_string()))?;
-    let params = PatchParams { field_manager: Some(routers::FIELD_MANAGER.into()), ..PatchParams::default() };
-    let call = api.patch(subject.workload(), &params, &Patch::Json::<()>(patch));
-    context.write(Write::Release, call).await.map(drop)
+    let params = PatchParams {
+        field_manager: Some(routers::FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    };
+    let patch = Patch::Json::<()>(patch);
+    context
+        .write(Write::Release, api.patch(subject.workload(), &params, &patch))
+        .await
+        .map(drop)
 }
 
 /// The patch that takes the hold off; during a handover it says until when.
-fn released(live: &DynamicObject, proven: &Revision, until: Option<String>) -> Option<Value> {
+fn released(live: &DynamicObject, until: Option<i64>) -> Option<Value> {
     let held = live.labels().contains_key(labels::HELD);
     let paused = live.data.pointer("/spec/paused").and_then(Value::as_bool) == Some(true);
     if !held && !paused {
@@ -147,12 +187,7 @@ fn released(live: &DynamicObject, proven: &Revision, until: Option<String>) -> O
         patch.push(json!({"op": "remove", "path": "/spec/paused"}));
     }
     if let Some(until) = until {
-        patch.push(json!({"op": "add", "path": format!("/metadata/labels/{}", key(labels::HANDOVER)), "value": proven.0}));
-        let annotations = live.metadata.annotations.is_some();
-        if !annotations {
-            patch.push(json!({"op": "add", "path": "/metadata/annotations", "value": {}}));
-        }
-        patch.push(json!({"op": "add", "path": format!("/metadata/annotations/{}", key(labels::HANDOVER_UNTIL)), "value": until}));
+        patch.push(json!({"op": "add", "path": format!("/metadata/labels/{}", key(labels::HANDOVER)), "value": until.to_string()}));
     }
     Some(Value::Array(patch))
 }
@@ -161,13 +196,23 @@ fn released(live: &DynamicObject, proven: &Revision, until: Option<String>) -> O
 async fn restore(context: &Context, subject: &Subject<'_>, decision: &Decision) -> Result<(), Error> {
     let pair = subject.pair();
     let router = context.router(&subject.key.namespace);
-    let epoch = subject.state.attempt.as_ref().map_or(subject.state.epoch, |attempt| attempt.epoch);
-    let keep = if decision.outcome == crate::decision::Outcome::Abort { routers::Keep::Fence } else { routers::Keep::Nothing };
-    for at in subject.gate.routes() {
+    let epoch = subject
+        .state
+        .attempt
+        .as_ref()
+        .map_or(subject.state.epoch, |attempt| attempt.epoch);
+    let keep = if decision.outcome == crate::decision::Outcome::Abort {
+        routers::Keep::Fence
+    } else {
+        routers::Keep::Nothing
+    };
+    for at in &subject.gate.spec.routes() {
         let Some(route) = context.routes.get(&route_key(subject, at.kind.word(), &at.name)) else {
             continue;
         };
-        let written = context.write(Write::Restore, router.restore(at, &route, &pair, (epoch, keep))).await;
+        let written = context
+            .write(Write::Restore, router.restore(at, &route, &pair, (epoch, keep)))
+            .await;
         note_route(context, subject, at, written)?;
     }
     workload::end_handover(context, subject).await
@@ -176,7 +221,10 @@ async fn restore(context: &Context, subject: &Subject<'_>, decision: &Decision) 
 /// Removes the canary and lets stable shrink again.
 async fn remove(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
     guard::lift(context, subject).await?;
-    let resources = [(workload::deployment(), subject.canary()), (workload::service(), subject.pair().canary)];
+    let resources = [
+        (workload::deployment(), subject.canary()),
+        (workload::service(), subject.pair().canary),
+    ];
     for (resource, name) in resources {
         let api: Api<DynamicObject> = workload::api(context, &subject.key.namespace, &resource);
         let params = DeleteParams::background();
@@ -199,19 +247,36 @@ async fn disown(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
         return Ok(());
     }
     let why = live.label(labels::HELD).map(|_| {
-        format!("gate {} was deleted before this template was proven; `kubectl rollout resume` rolls it out", subject.key.name)
+        format!(
+            "gate {} was deleted before this template was proven; `kubectl rollout resume` rolls it out",
+            subject.key.name
+        )
     });
     let patch = json!({"metadata": {
         "resourceVersion": live.metadata.resource_version,
         "labels": {labels::GATE: null, labels::HELD: null, labels::HANDOVER: null},
-        "annotations": {labels::HANDOVER_UNTIL: null, labels::LEFT_PAUSED: why},
+        "annotations": {labels::LEFT_PAUSED: why},
     }});
-    let params = PatchParams { field_manager: Some(routers::FIELD_MANAGER.into()), ..PatchParams::default() };
-    context.write(Write::Disown, api.patch(subject.workload(), &params, &Patch::Merge(&patch))).await.map(drop)
+    let params = PatchParams {
+        field_manager: Some(routers::FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    };
+    context
+        .write(
+            Write::Disown,
+            api.patch(subject.workload(), &params, &Patch::Merge(&patch)),
+        )
+        .await
+        .map(drop)
 }
 
 /// Answers a request in its status; once, whatever the watch shows.
-async fn answer(context: &Context, subject: &Subject<'_>, name: &str, (granted, reason): (bool, Reason)) -> Result<(), Error> {
+async fn answer(
+    context: &Context,
+    subject: &Subject<'_>,
+    name: &str,
+    (granted, reason): (bool, Reason),
+) -> Result<(), Error> {
     let api: Api<GateAction> = Api::namespaced(context.client.clone(), &subject.key.namespace);
     let status = json!({"status": {
         "observedGeneration": 1,
@@ -220,7 +285,13 @@ async fn answer(context: &Context, subject: &Subject<'_>, name: &str, (granted, 
         "message": reason.sentence(),
         "answeredAt": moment(context.now()),
     }});
-    match context.write(Write::Answer, api.patch_status(name, &PatchParams::default(), &Patch::Merge(&status))).await {
+    match context
+        .write(
+            Write::Answer,
+            api.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)),
+        )
+        .await
+    {
         Ok(action) => {
             context.memory.answer(&action.uid().unwrap_or_default());
             Ok(())
@@ -247,10 +318,20 @@ pub fn is_gone(subject: &Subject<'_>, decision: &Decision) -> bool {
 /// # Errors
 /// When the API server refuses for another reason than that the gate is gone already.
 pub async fn let_go(context: &Context, gate: &ReleaseGate) -> Result<(), Error> {
-    let finalizers: Vec<_> = gate.finalizers().iter().filter(|name| *name != labels::FINALIZER).collect();
+    let finalizers: Vec<_> = gate
+        .finalizers()
+        .iter()
+        .filter(|name| *name != labels::FINALIZER)
+        .collect();
     let patch = json!({"metadata": {"resourceVersion": gate.resource_version(), "finalizers": finalizers}});
     let api: Api<ReleaseGate> = Api::namespaced(context.client.clone(), &gate.namespace().unwrap_or_default());
-    match context.write(Write::Finalizer, api.patch(&gate.name_any(), &PatchParams::default(), &Patch::Merge(&patch))).await {
+    match context
+        .write(
+            Write::Finalizer,
+            api.patch(&gate.name_any(), &PatchParams::default(), &Patch::Merge(&patch)),
+        )
+        .await
+    {
         Ok(_) => Ok(()),
         Err(Error::Kube(kube::Error::Api(status))) if status.code == 404 => Ok(()),
         Err(error) => Err(error),
@@ -258,7 +339,11 @@ pub async fn let_go(context: &Context, gate: &ReleaseGate) -> Result<(), Error> 
 }
 
 fn attempt(decision: &Decision) -> Result<&Attempt, Error> {
-    decision.state.attempt.as_ref().ok_or_else(|| Error::Refused("no attempt is in flight".into()))
+    decision
+        .state
+        .attempt
+        .as_ref()
+        .ok_or_else(|| Error::Refused("no attempt is in flight".into()))
 }
 
 fn deployments(context: &Context, subject: &Subject<'_>) -> Api<Workload> {
@@ -279,7 +364,7 @@ fn note_route(
     context: &Context,
     subject: &Subject<'_>,
     at: &RouteRef,
-    written: Result<routers::Written, Error>,
+    written: Result<Written, Error>,
 ) -> Result<(), Error> {
     let key = route_key(subject, at.kind.word(), &at.name);
     match written {

@@ -3,18 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::api::ApiResource;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
 
-use crate::api::{EvidenceSource, GateAction};
+use crate::api::{Analysis, EvidenceSource, GateAction, GitHubStatus, labels};
 use crate::audit::Audit;
 use crate::decision::Millis;
 use crate::github;
 use crate::routers;
-use crate::serve::Metrics;
+use crate::serve::{Fault, Kind, Metrics, Verb};
 
 use super::crash;
 use super::events::Events;
+use super::frozen::Frozen;
+use super::gather::Subject;
 use super::judge::Judge;
 use super::lease::Leadership;
 use super::memory::Memory;
@@ -49,6 +52,8 @@ pub struct Context {
     pub events: Events,
     /// The export of the audit log.
     pub audit: Audit,
+    /// Kinds that scale Deployments in this cluster.
+    pub autoscalers: Vec<ApiResource>,
     /// GitHub deployments, when credentials are given.
     pub github: Option<github::Reporter>,
 }
@@ -73,6 +78,57 @@ impl Context {
         routers::GatewayApi::new(self.client.clone(), namespace)
     }
 
+    /// The plan of a gate's attempt, when it is frozen and known.
+    #[must_use]
+    pub fn frozen(&self, subject: &Subject<'_>, epoch: i64) -> Option<Arc<Frozen>> {
+        let uid = subject.gate.uid().unwrap_or_default();
+        let frozen = self.memory.get(&subject.key, &uid).frozen?;
+        (frozen.spec.epoch == epoch && frozen.object.is_some()).then_some(frozen)
+    }
+
+    /// The source that a gate names, or the one that is marked as default.
+    #[must_use]
+    pub fn source_name(&self, analysis: &Analysis) -> String {
+        let default = || {
+            let marked = self.sources.state_filter(|source| source.spec.default);
+            marked
+                .first()
+                .map_or_else(|| "default".to_owned(), |source| source.name_any())
+        };
+        analysis.source.clone().unwrap_or_else(default)
+    }
+
+    /// The commit that a gate's Deployment was made from, as its annotation or label says.
+    #[must_use]
+    pub fn commit(&self, subject: &Subject<'_>) -> Option<String> {
+        let workload = self.workload(&subject.key.namespace, subject.workload())?;
+        let annotation = workload
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|all| all.get(labels::COMMIT));
+        annotation
+            .map(String::as_str)
+            .or_else(|| workload.label(labels::COMMIT))
+            .map(str::to_owned)
+    }
+
+    /// Where the last report of a gate stands at GitHub.
+    #[must_use]
+    pub fn github_status(&self, subject: &Subject<'_>) -> Option<GitHubStatus> {
+        subject.gate.spec.github.as_ref()?;
+        let outcome = self.github.as_ref()?.outcome(subject.gate.metadata.uid.as_deref()?)?;
+        let (deployment, error) = match outcome.told {
+            github::Told::Done { deployment } => (deployment, None),
+            github::Told::Waiting { message, .. } | github::Told::GivenUp { message, .. } => (None, Some(message)),
+        };
+        Some(GitHubStatus {
+            deployment: deployment.and_then(|id| i64::try_from(id).ok()),
+            state: Some(outcome.state.word().to_owned()),
+            error,
+        })
+    }
+
     /// Whether a request was answered by us although the watch does not show it yet.
     #[must_use]
     pub fn answered(&self, action: &GateAction) -> bool {
@@ -89,7 +145,8 @@ impl Context {
         call: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Error> {
         let result = crash::around(write, bounded(write.word(), call)).await;
-        self.metrics.wrote(write.word(), result.is_ok());
+        let (kind, verb) = counted(write);
+        self.metrics.wrote(kind, verb, result.as_ref().err().map(Error::fault));
         result
     }
 }
@@ -115,15 +172,17 @@ pub enum Error {
 }
 
 impl Error {
-    /// One word for metrics.
+    /// The same from a closed list, for metrics.
     #[must_use]
-    pub const fn word(&self) -> &'static str {
+    pub fn fault(&self) -> Fault {
         match self {
-            Self::Kube(_) => "Kube",
-            Self::Router(_) => "Router",
-            Self::Timeout(_) => "Timeout",
-            Self::Conflict(_) => "Conflict",
-            Self::Refused(_) => "Refused",
+            Self::Kube(error) => Fault::of(error),
+            Self::Router(routers::Error::Conflict(_)) | Self::Conflict(_) => Fault::Conflict,
+            Self::Router(routers::Error::Fenced { .. } | routers::Error::Refused { .. }) => Fault::Denied,
+            Self::Router(routers::Error::Gone(_)) => Fault::NotFound,
+            Self::Router(routers::Error::Timeout(..)) | Self::Timeout(_) => Fault::Timeout,
+            Self::Router(routers::Error::Unreachable { .. }) => Fault::Unreachable,
+            Self::Router(_) | Self::Refused(_) => Fault::Malformed,
         }
     }
 
@@ -138,11 +197,31 @@ impl Error {
     }
 }
 
+/// What a write is counted as.
+const fn counted(write: crash::Write) -> (Kind, Verb) {
+    use crash::Write;
+    match write {
+        Write::Adopt | Write::Release | Write::Disown => (Kind::Deployment, Verb::Patch),
+        Write::ScaleCanary => (Kind::Deployment, Verb::Create),
+        Write::Remove => (Kind::Deployment, Verb::Delete),
+        Write::Freeze => (Kind::CanaryAnalysis, Verb::Create),
+        Write::AnalysisStatus => (Kind::CanaryAnalysis, Verb::Patch),
+        Write::GuardStable => (Kind::HorizontalPodAutoscaler, Verb::Patch),
+        Write::WriteRoute | Write::Restore | Write::HandBack => (Kind::HttpRoute, Verb::Patch),
+        Write::Status | Write::Finalizer => (Kind::ReleaseGate, Verb::Patch),
+        Write::Answer => (Kind::GateAction, Verb::Patch),
+        Write::Lease => (Kind::Lease, Verb::Update),
+    }
+}
+
 /// Waits for an answer of the API server, but not for ever.
 ///
 /// # Errors
 /// What the call says, or [`Error::Timeout`].
-pub async fn bounded<T, E: Into<Error>>(what: &'static str, call: impl Future<Output = Result<T, E>>) -> Result<T, Error> {
+pub async fn bounded<T, E: Into<Error>>(
+    what: &'static str,
+    call: impl Future<Output = Result<T, E>>,
+) -> Result<T, Error> {
     match tokio::time::timeout(CALL, call).await {
         Ok(result) => result.map_err(Into::into),
         Err(_) => Err(Error::Timeout(what)),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::{CanaryAnalysisSpec, Invalid, Metric};
 use crate::decision::{Judged, Millis};
 use crate::judge::{Analysis, MetricPlan, Settings, Shape};
-use crate::sources::{Answer, Measure, MetricQuery, Subscription};
+use crate::sources::{Answer, HistogramSpec, Measure, MetricQuery, Subscription};
 
 use super::frozen::Frozen;
 use super::memory::GateKey;
@@ -46,10 +46,16 @@ impl Docket {
     /// [`Invalid`] naming the metric that cannot be judged.
     pub fn open(key: &GateKey, frozen: &Frozen, (source, now): (String, Millis)) -> Result<Self, Invalid> {
         let questions = questions(&frozen.spec)?;
-        let saved = frozen.judge_state.as_deref().and_then(|text| serde_json::from_str::<Memory>(text).ok());
+        let saved = frozen
+            .judge_state
+            .as_deref()
+            .and_then(|text| serde_json::from_str::<Memory>(text).ok());
         let memory = match saved {
             Some(memory) => memory,
-            None => Memory { analysis: analysis(frozen)?, edges: BTreeMap::new() },
+            None => Memory {
+                analysis: analysis(frozen)?,
+                edges: BTreeMap::new(),
+            },
         };
         let target = &frozen.spec.target;
         let mut docket = Self {
@@ -117,8 +123,13 @@ impl Docket {
 
 fn analysis(frozen: &Frozen) -> Result<Analysis, Invalid> {
     let metrics = plans(&frozen.spec)?;
-    let settings = Settings { interval: frozen.plan.interval, ..Settings::default() };
-    let weights = (0..frozen.plan.steps.len()).map(|step| frozen.plan.weight_at(step)).collect();
+    let settings = Settings {
+        interval: frozen.plan.interval,
+        ..Settings::default()
+    };
+    let weights = (0..frozen.plan.steps.len())
+        .map(|step| frozen.plan.weight_at(step))
+        .collect();
     Analysis::new(metrics, settings, weights)
         .map_err(|error| Invalid::new("spec.analysis", error.to_string(), "a plan that can be judged by"))
 }
@@ -132,10 +143,19 @@ pub fn questions(spec: &CanaryAnalysisSpec) -> Result<Vec<MetricQuery>, Invalid>
         let measure = match (&metric.ratio, &metric.histogram) {
             (Some(ratio), None) => ratio.measure(),
             (None, Some(histogram)) => histogram.measure(),
-            _ => return Err(invalid(metric, "both or neither of ratio and histogram", "exactly one of them")),
+            _ => {
+                return Err(invalid(
+                    metric,
+                    "both or neither of ratio and histogram",
+                    "exactly one of them",
+                ));
+            }
         };
         let measure = measure.map_err(|error| invalid(metric, &error.to_string(), "what the message says"))?;
-        Ok(MetricQuery { name: metric.name.clone(), measure })
+        Ok(MetricQuery {
+            name: metric.name.clone(),
+            measure,
+        })
     };
     spec.analysis.metrics.iter().map(question).collect()
 }
@@ -150,7 +170,10 @@ pub fn plans(spec: &CanaryAnalysisSpec) -> Result<Vec<MetricPlan>, Invalid> {
 
 fn plan(spec: &CanaryAnalysisSpec, metric: &Metric) -> Result<MetricPlan, Invalid> {
     let shape = match &metric.histogram {
-        Some(histogram) => Shape::Histogram { tails: histogram.tails(), shown: histogram.shown() },
+        Some(histogram) => Shape::Histogram {
+            tails: tails(histogram),
+            shown: tails(histogram) - 1,
+        },
         None => Shape::Ratio,
     };
     let mut plan = MetricPlan::new(&metric.name, shape);
@@ -167,6 +190,16 @@ fn plan(spec: &CanaryAnalysisSpec, metric: &Metric) -> Result<MetricPlan, Invali
         plan.min_sample = f64::from(sample);
     }
     Ok(plan)
+}
+
+/// How many edges a histogram is judged at: those that are named, the one nearest to a quantile
+/// that is named, or those nearest to the median, p90 and p99.
+fn tails(histogram: &HistogramSpec) -> usize {
+    match (&histogram.edges, histogram.quantile) {
+        (Some(edges), _) => edges.len().max(1),
+        (None, Some(_)) => 1,
+        (None, None) => 3,
+    }
 }
 
 fn invalid(metric: &Metric, value: &str, accepted: &str) -> Invalid {

@@ -5,7 +5,6 @@ use kube::{Api, Resource, ResourceExt};
 
 use crate::api::{Arms, CanaryAnalysis, CanaryAnalysisSpec, GateRef, Invalid, ReleaseGate, labels};
 use crate::decision::{Attempt, Plan, Revision};
-use crate::routers;
 
 use super::context::{Context, Error, bounded};
 use super::crash::Write;
@@ -33,14 +32,17 @@ pub struct Frozen {
 pub fn draft(gate: &ReleaseGate, revision: &Revision, epoch: i64, stable_pods: i64) -> Result<Frozen, Invalid> {
     let target = &gate.spec.target;
     let spec = CanaryAnalysisSpec {
-        gate: Some(GateRef { name: gate.name_any(), uid: gate.uid().unwrap_or_default() }),
+        gate: Some(GateRef {
+            name: gate.name_any(),
+            uid: gate.uid().unwrap_or_default(),
+        }),
         revision: revision.0.clone(),
         epoch,
         target: Arms {
             workload: target.workload.name.clone(),
             service: target.service.clone(),
             canary_workload: format!("{}{}", target.workload.name, labels::CANARY_SUFFIX),
-            canary_service: routers::canary_name(&target.service),
+            canary_service: format!("{}{}", target.service, labels::CANARY_SUFFIX),
             stable_pods,
         },
         steps: gate.spec.steps.clone(),
@@ -51,7 +53,13 @@ pub fn draft(gate: &ReleaseGate, revision: &Revision, epoch: i64, stable_pods: i
         policy_hash: String::new(),
     }
     .sealed();
-    Ok(Frozen { plan: spec.plan()?, stable_pods, judge_state: None, object: None, spec })
+    Ok(Frozen {
+        plan: spec.plan()?,
+        stable_pods,
+        judge_state: None,
+        object: None,
+        spec,
+    })
 }
 
 /// The name of an attempt's CanaryAnalysis: fixed, so that creating it twice is creating it once.
@@ -64,8 +72,14 @@ pub fn name(gate: &str, epoch: i64) -> String {
 ///
 /// # Errors
 /// When the API server refuses, or an object of that name is not this attempt's.
-pub async fn freeze(context: &Context, gate: &ReleaseGate, attempt: &Attempt, stable_pods: i64) -> Result<Frozen, Error> {
-    let draft = draft(gate, &attempt.revision, attempt.epoch, stable_pods).map_err(|error| Error::Refused(error.to_string()))?;
+pub async fn freeze(
+    context: &Context,
+    gate: &ReleaseGate,
+    attempt: &Attempt,
+    stable_pods: i64,
+) -> Result<Frozen, Error> {
+    let draft = draft(gate, &attempt.revision, attempt.epoch, stable_pods)
+        .map_err(|error| Error::Refused(error.to_string()))?;
     let name = name(&gate.name_any(), attempt.epoch);
     let mut object = CanaryAnalysis::new(&name, draft.spec);
     object.metadata = ObjectMeta {
@@ -74,7 +88,9 @@ pub async fn freeze(context: &Context, gate: &ReleaseGate, attempt: &Attempt, st
         ..object.metadata
     };
     let api = api(context, gate);
-    let created = context.write(Write::Freeze, api.create(&PostParams::default(), &object)).await;
+    let created = context
+        .write(Write::Freeze, api.create(&PostParams::default(), &object))
+        .await;
     match created {
         Ok(object) => thaw(&object),
         Err(error) if error.is_conflict() => read(context, gate, attempt).await?.ok_or(Error::Conflict(name)),
@@ -116,5 +132,8 @@ fn api(context: &Context, gate: &ReleaseGate) -> Api<CanaryAnalysis> {
 /// The key of a gate.
 #[must_use]
 pub fn key(gate: &ReleaseGate) -> GateKey {
-    GateKey { namespace: gate.namespace().unwrap_or_default(), name: gate.name_any() }
+    GateKey {
+        namespace: gate.namespace().unwrap_or_default(),
+        name: gate.name_any(),
+    }
 }

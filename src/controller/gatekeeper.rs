@@ -50,7 +50,7 @@ pub fn on_error(guarded: Arc<DeserializeGuard<ReleaseGate>>, error: &Error, cont
         Ok(gate) => (frozen::key(gate), gate.uid().unwrap_or_default()),
         Err(_) => return Action::requeue(Duration::from_secs(30)),
     };
-    context.metrics.failed(error.word());
+    context.metrics.failed(error.fault());
     if error.is_conflict() {
         return Action::requeue(CONFLICT);
     }
@@ -79,7 +79,12 @@ async fn pass(gate: &ReleaseGate, context: &Context) -> Result<Action, Error> {
         Ok(frozen) => frozen,
         Err(invalid) => return stalled(context, gate, &key, &invalid).await,
     };
-    let subject = Subject { gate, key, state, frozen };
+    let subject = Subject {
+        gate,
+        key,
+        state,
+        frozen,
+    };
     let facts = gather::gather(context, &subject).await?;
     let decision = decide(&subject.frozen.plan, &subject.state, &facts, context.now());
     perform(context, &subject, &facts, &decision).await?;
@@ -108,11 +113,18 @@ async fn perform(context: &Context, subject: &Subject<'_>, facts: &Facts, decisi
 }
 
 /// The plan to decide by: frozen for an attempt in flight, drafted at rest.
-async fn plan(context: &Context, gate: &ReleaseGate, key: &GateKey, state: &State) -> Result<Result<Arc<Frozen>, String>, Error> {
+async fn plan(
+    context: &Context,
+    gate: &ReleaseGate,
+    key: &GateKey,
+    state: &State,
+) -> Result<Result<Arc<Frozen>, String>, Error> {
     let uid = gate.uid().unwrap_or_default();
     let Some(attempt) = &state.attempt else {
         let revision = crate::decision::Revision(String::new());
-        return Ok(frozen::draft(gate, &revision, 0, 0).map(Arc::new).map_err(|invalid| invalid.to_string()));
+        return Ok(frozen::draft(gate, &revision, 0, 0)
+            .map(Arc::new)
+            .map_err(|invalid| invalid.to_string()));
     };
     let known = context.memory.get(key, &uid).frozen;
     if let Some(known) = known.filter(|known| known.spec.epoch == attempt.epoch && known.object.is_some()) {
@@ -123,14 +135,18 @@ async fn plan(context: &Context, gate: &ReleaseGate, key: &GateKey, state: &Stat
         None => frozen::freeze(context, gate, attempt, stable_pods(context, gate, key)).await?,
     };
     let read = Arc::new(read);
-    context.memory.update(key, &uid, |known| known.frozen = Some(Arc::clone(&read)));
+    context
+        .memory
+        .update(key, &uid, |known| known.frozen = Some(Arc::clone(&read)));
     Ok(Ok(read))
 }
 
 /// Stable's size now.
 #[must_use]
 pub fn stable_pods(context: &Context, gate: &ReleaseGate, key: &GateKey) -> i64 {
-    context.workload(&key.namespace, &gate.spec.target.workload.name).map_or(1, |workload| workload.desired())
+    context
+        .workload(&key.namespace, &gate.spec.target.workload.name)
+        .map_or(1, |workload| workload.desired())
 }
 
 async fn stalled(context: &Context, gate: &ReleaseGate, key: &GateKey, message: &str) -> Result<Action, Error> {

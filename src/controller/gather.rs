@@ -12,7 +12,7 @@ use super::capacity;
 use super::context::{Context, Error, bounded};
 use super::frozen::Frozen;
 use super::memory::GateKey;
-use super::preflight;
+use super::survey;
 use super::watch::Workload;
 
 /// One gate with what was read for it.
@@ -46,6 +46,15 @@ impl Subject<'_> {
         routers::Pair::new(&self.key.name, &self.key.namespace, &self.gate.spec.target.service)
     }
 
+    /// The weight of the step the attempt was at before this pass.
+    #[must_use]
+    pub fn weight(&self) -> Option<crate::decision::Percent> {
+        match self.state.attempt.as_ref()?.stage {
+            Stage::Stepping(step) => Some(self.frozen.plan.weight_at(step)),
+            _ => None,
+        }
+    }
+
     /// The step the machine is at, and the one it may go to.
     fn steps(&self) -> (Option<usize>, usize) {
         match self.state.attempt.as_ref().map(|attempt| attempt.stage) {
@@ -63,9 +72,11 @@ impl Subject<'_> {
 pub async fn gather(context: &Context, subject: &Subject<'_>) -> Result<Facts, Error> {
     let workload = workload(context, subject).await?;
     let begins = subject.state.attempt.is_some()
-        || workload.as_ref().is_some_and(|workload| workload.spec.revision != subject.state.proven);
+        || workload
+            .as_ref()
+            .is_some_and(|workload| workload.spec.revision != subject.state.proven);
     Ok(Facts {
-        leader: context.leadership.may_raise(std::time::Instant::now()),
+        leader: context.leadership.may_raise(tokio::time::Instant::now()),
         suspended: subject.gate.spec.suspend,
         deleted: subject.gate.metadata.deletion_timestamp.is_some(),
         routes: routes(context, subject, begins).await?,
@@ -102,20 +113,33 @@ fn fact(workload: &Workload) -> Option<WorkloadFact> {
 async fn routes(context: &Context, subject: &Subject<'_>, begins: bool) -> Result<Vec<RouteFact>, Error> {
     let pair = subject.pair();
     let mut facts = Vec::new();
-    for reference in subject.gate.routes() {
-        let known = context.routes.get(&route_key(subject, reference.kind.word(), &reference.name));
+    for reference in &subject.gate.spec.routes() {
+        let known = context
+            .routes
+            .get(&route_key(subject, reference.kind.word(), &reference.name));
         let route = match known {
             Some(route) => Some(route),
             None if begins => context.router(&subject.key.namespace).read(reference).await?,
             None => None,
         };
         if let Some(route) = &route {
-            context.routes.note(route_key(subject, reference.kind.word(), &reference.name), route.clone());
+            context.routes.note(
+                route_key(subject, reference.kind.word(), &reference.name),
+                route.clone(),
+            );
         }
         facts.push(match route {
-            Some(route) => routers::facts(&route, &pair),
-            None if begins => RouteFact { split: crate::decision::Split::Missing, mark: None, programmed: false },
-            None => RouteFact { split: crate::decision::Split::AtRest, mark: None, programmed: true },
+            Some(route) => routers::facts(Some(&route), &pair),
+            None if begins => RouteFact {
+                split: crate::decision::Split::Missing,
+                mark: None,
+                programmed: false,
+            },
+            None => RouteFact {
+                split: crate::decision::Split::AtRest,
+                mark: None,
+                programmed: true,
+            },
         });
     }
     Ok(facts)
@@ -132,10 +156,16 @@ fn canary(context: &Context, subject: &Subject<'_>, stable: Option<&Workload>) -
     let live = context.workload(&subject.key.namespace, &subject.canary());
     let (at, next) = subject.steps();
     let pods = |step| needed(subject, stable, step);
-    let base = CanaryFact { needed: at.map_or(0, pods), needed_next: pods(next), ..CanaryFact::default() };
+    let base = CanaryFact {
+        needed: at.map_or(0, pods),
+        needed_next: pods(next),
+        ..CanaryFact::default()
+    };
     match live {
         Some(live) if live.metadata.deletion_timestamp.is_none() => CanaryFact {
-            revision: live.label(labels::REVISION).map(|revision| crate::decision::Revision(revision.to_owned())),
+            revision: live
+                .label(labels::REVISION)
+                .map(|revision| crate::decision::Revision(revision.to_owned())),
             ready: live.status.available_replicas,
             desired: live.desired(),
             exists: true,
@@ -150,7 +180,11 @@ fn canary(context: &Context, subject: &Subject<'_>, stable: Option<&Workload>) -
 #[must_use]
 pub fn needed(subject: &Subject<'_>, stable: Option<&Workload>, step: usize) -> i64 {
     let plan = &subject.frozen.plan;
-    let weight = if step < plan.steps.len() { plan.weight_at(step) } else { crate::decision::Percent::ALL };
+    let weight = if step < plan.steps.len() {
+        plan.weight_at(step)
+    } else {
+        crate::decision::Percent::ALL
+    };
     capacity::needed(weight, subject.frozen.stable_pods, stable.map_or(0, Workload::desired))
 }
 
@@ -158,7 +192,12 @@ pub fn needed(subject: &Subject<'_>, stable: Option<&Workload>, step: usize) -> 
 /// while it does.
 async fn blocked(context: &Context, subject: &Subject<'_>) -> Result<Option<crate::decision::Reason>, Error> {
     const AGAIN: Millis = Millis::from_secs(30);
-    let Some(attempt) = subject.state.attempt.as_ref().filter(|attempt| attempt.stage == Stage::Preparing) else {
+    let Some(attempt) = subject
+        .state
+        .attempt
+        .as_ref()
+        .filter(|attempt| attempt.stage == Stage::Preparing)
+    else {
         return Ok(None);
     };
     let uid = subject.gate.uid().unwrap_or_default();
@@ -167,9 +206,11 @@ async fn blocked(context: &Context, subject: &Subject<'_>) -> Result<Option<crat
     if let Some(known) = known.filter(|known| known.epoch == attempt.epoch && now - known.at < AGAIN) {
         return Ok(known.blocks);
     }
-    let found = preflight::look(context, subject, attempt.epoch).await?;
+    let found = survey::look(context, subject, attempt.epoch).await?;
     let blocks = found.blocks;
-    context.memory.update(&subject.key, &uid, |known| known.preflight = Some(found));
+    context
+        .memory
+        .update(&subject.key, &uid, |known| known.preflight = Some(found));
     Ok(blocks)
 }
 
@@ -190,7 +231,9 @@ fn request(context: &Context, subject: &Subject<'_>) -> Option<Request> {
         name: oldest.name_any(),
         verb: oldest.spec.verb,
         by: oldest.spec.signer.clone().unwrap_or_else(|| "unknown".to_owned()),
-        at: oldest.creation_timestamp().map_or(Millis(0), |time| Millis(time.0.as_millisecond())),
+        at: oldest
+            .creation_timestamp()
+            .map_or(Millis(0), |time| Millis(time.0.as_millisecond())),
     })
 }
 
@@ -201,7 +244,11 @@ fn request(context: &Context, subject: &Subject<'_>) -> Option<Request> {
 pub async fn list(context: &Context, namespace: &str, resource: &kube::api::ApiResource) -> Result<Vec<Value>, Error> {
     let api: Api<kube::api::DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, resource);
     match bounded("list", api.list(&ListParams::default())).await {
-        Ok(list) => Ok(list.items.into_iter().filter_map(|item| serde_json::to_value(item).ok()).collect()),
+        Ok(list) => Ok(list
+            .items
+            .into_iter()
+            .filter_map(|item| serde_json::to_value(item).ok())
+            .collect()),
         Err(Error::Kube(kube::Error::Api(status))) if status.code == 404 => Ok(vec![]),
         Err(error) => Err(error),
     }

@@ -26,8 +26,12 @@ pub async fn lift(context: &Context, subject: &Subject<'_>) -> Result<(), Error>
     each(context, subject, capacity::unguard).await
 }
 
-async fn each(context: &Context, subject: &Subject<'_>, change: fn(&Value) -> Option<drift::Write>) -> Result<(), Error> {
-    for resource in context.autoscalers() {
+async fn each(
+    context: &Context,
+    subject: &Subject<'_>,
+    change: fn(&Value) -> Option<drift::Write>,
+) -> Result<(), Error> {
+    for resource in &context.autoscalers {
         for scaler in list(context, &subject.key.namespace, resource).await? {
             if !capacity::scales(&scaler, subject.workload()) {
                 continue;
@@ -46,6 +50,9 @@ async fn each(context: &Context, subject: &Subject<'_>, change: fn(&Value) -> Op
 pub async fn kinds(client: &kube::Client) -> Vec<ApiResource> {
     let autoscaler = ApiResource::erase::<k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler>(&());
     let keda = GroupVersionKind::gvk("keda.sh", "v1alpha1", "ScaledObject");
-    let keda = kube::discovery::pinned_kind(client, &keda).await.ok().map(|(resource, _)| resource);
+    let keda = kube::discovery::pinned_kind(client, &keda)
+        .await
+        .ok()
+        .map(|(resource, _)| resource);
     std::iter::once(autoscaler).chain(keda).collect()
 }

@@ -31,7 +31,13 @@ impl Judge {
     #[must_use]
     pub fn new() -> (Self, mpsc::UnboundedReceiver<GateKey>) {
         let (wake, woken) = mpsc::unbounded_channel();
-        (Self { dockets: Mutex::default(), wake }, woken)
+        (
+            Self {
+                dockets: Mutex::default(),
+                wake,
+            },
+            woken,
+        )
     }
 
     /// What was last said about a gate's release.
@@ -58,8 +64,13 @@ impl Judge {
             }
         };
         let mut dockets = self.locked();
-        if dockets.get(&subject.key).is_none_or(|docket| docket.epoch != attempt.epoch) {
-            let Some(frozen) = context.frozen(subject, attempt.epoch) else { return };
+        if dockets
+            .get(&subject.key)
+            .is_none_or(|docket| docket.epoch != attempt.epoch)
+        {
+            let Some(frozen) = context.frozen(subject, attempt.epoch) else {
+                return;
+            };
             let source = context.source_name(&frozen.spec.analysis);
             match Docket::open(&subject.key, &frozen, (source, context.now())) {
                 Ok(docket) => dockets.insert(subject.key.clone(), docket),
@@ -106,7 +117,9 @@ impl Judge {
     pub fn subscriptions(&self, source: &str) -> Vec<(GateKey, Subscription)> {
         let dockets = self.locked();
         let asking = dockets.iter().filter(|(_, docket)| docket.source == source);
-        asking.map(|(key, docket)| (key.clone(), docket.subscription.clone())).collect()
+        asking
+            .map(|(key, docket)| (key.clone(), docket.subscription.clone()))
+            .collect()
     }
 
     /// Counts what a source answered about one release, and wakes its gate.

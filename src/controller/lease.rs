@@ -295,7 +295,7 @@ impl Election {
         match answer {
             Ok(Try::Leading { epoch }) => self.lead(Term { epoch, renewed: begun }),
             // Somebody else holds it: certain, so step down at once.
-            Ok(Try::Following { holder }) => self.follow(holder),
+            Ok(Try::Following { holder }) => self.follow(holder.as_deref()),
             // Unknown: lead on, but only until the renew deadline.
             Err(error) => {
                 if !self.failing {
@@ -318,8 +318,8 @@ impl Election {
         }
     }
 
-    fn follow(&self, holder: Option<String>) {
-        let before = self.standing.send_replace(Standing::Following(holder.clone()));
+    fn follow(&self, holder: Option<&str>) {
+        let before = self.standing.send_replace(Standing::Following(holder.map(Into::into)));
         if matches!(before, Standing::Leading(_)) {
             tracing::warn!(holder, "no longer leading");
         }

@@ -57,23 +57,28 @@ async fn serve(context: Arc<Context>, source: String, stop: CancellationToken) {
         tokio::select! { () = tokio::time::sleep(Duration::from_millis(wait)) => {}, () = stop.cancelled() => return }
         let asking = context.judge.subscriptions(&source);
         let subscriptions: Vec<_> = asking.iter().map(|(_, subscription)| subscription.clone()).collect();
-        let before = plane.costs();
         let collected = plane.collect(context.now(), &subscriptions).await;
-        let costs = plane.costs();
-        context.metrics.queried(costs.queries - before.queries, costs.failed - before.failed);
         hand_over(&context, &asking, collected);
         save(&context).await;
     }
 }
 
 /// Gives every release its answers.
-fn hand_over(context: &Context, asking: &[(super::memory::GateKey, crate::sources::Subscription)], collected: Vec<Collected>) {
-    let mut by_gate: HashMap<String, Vec<Answer>> =
-        collected.into_iter().map(|collected| (collected.gate, collected.metrics)).collect();
+fn hand_over(
+    context: &Context,
+    asking: &[(super::memory::GateKey, crate::sources::Subscription)],
+    collected: Vec<Collected>,
+) {
+    let mut by_gate: HashMap<String, Vec<Answer>> = collected
+        .into_iter()
+        .map(|collected| (collected.gate, collected.metrics))
+        .collect();
     for (key, subscription) in asking {
         if let Some(answers) = by_gate.remove(&subscription.gate) {
             if let Some(age) = answers.iter().filter_map(|answer| answer.age).max() {
-                context.metrics.evidence_age(age);
+                context
+                    .metrics
+                    .judged(Duration::from_millis(u64::try_from(age.0).unwrap_or(0)));
             }
             context.judge.observe(key, answers);
         }
@@ -117,7 +122,10 @@ async fn secrets(context: &Context, connection: &ConnectionSpec) -> Result<BTree
         let secret = bounded("read Secret", api.get(&reference.secret_name)).await?;
         let value = secret.data.as_ref().and_then(|data| data.get(&reference.key));
         let Some(value) = value.and_then(|value| std::str::from_utf8(&value.0).ok()) else {
-            return Err(Error::Refused(format!("Secret {}: key {} is missing or is not text", reference.secret_name, reference.key)));
+            return Err(Error::Refused(format!(
+                "Secret {}: key {} is missing or is not text",
+                reference.secret_name, reference.key
+            )));
         };
         values.insert(reference, http::Secret::new(value));
     }
@@ -126,6 +134,10 @@ async fn secrets(context: &Context, connection: &ConnectionSpec) -> Result<BTree
 
 /// The same gap for every metric: the source itself cannot be asked.
 fn unanswered(metrics: usize, why: &str) -> Vec<Answer> {
-    let gap = Answer { evidence: Evidence::missing(GapKind::Unreachable, why), edges: None, age: None };
+    let gap = Answer {
+        evidence: Evidence::missing(GapKind::Unreachable, why),
+        edges: None,
+        age: None,
+    };
     vec![gap; metrics]
 }

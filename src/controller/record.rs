@@ -31,8 +31,11 @@ pub async fn save(context: &Context, key: &GateKey) -> Result<(), Error> {
     }
     let api: Api<CanaryAnalysis> = Api::namespaced(context.client.clone(), &key.namespace);
     let patch = json!({"status": value});
-    let call = api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&patch));
-    match context.write(Write::AnalysisStatus, call).await {
+    let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
+    match context
+        .write(Write::AnalysisStatus, api.patch_status(&name, &params, &patch))
+        .await
+    {
         Ok(_) => Ok(()),
         Err(Error::Kube(kube::Error::Api(status))) if status.code == 404 => Ok(()),
         Err(error) => Err(error),

@@ -7,7 +7,7 @@ use futures::{Stream, StreamExt};
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::{Controller, WatchStreamExt, controller, predicates, watcher};
+use kube::runtime::{Controller, Predicate, WatchStreamExt, controller, predicates, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -37,7 +37,10 @@ pub struct Scope {
 }
 
 impl Scope {
-    fn api<K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>>(&self, client: &Client) -> Api<K> {
+    fn api<K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>>(
+        &self,
+        client: &Client,
+    ) -> Api<K> {
         match &self.namespace {
             Some(namespace) => Api::namespaced(client.clone(), namespace),
             None => Api::all(client.clone()),
@@ -92,7 +95,13 @@ pub fn caches(client: &Client, scope: &Scope) -> Caches {
         actions: action_stream,
         sources: source_stream,
     };
-    Caches { gates, workloads, actions, sources, streams }
+    Caches {
+        gates,
+        workloads,
+        actions,
+        sources,
+        streams,
+    }
 }
 
 /// One watch and its cache. Deletions are passed on too.
@@ -101,8 +110,27 @@ where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
-    let stream = watcher(api, config).default_backoff().modify(prune).reflect(writer).touched_objects();
+    let stream = watcher(api, config)
+        .default_backoff()
+        .modify(prune)
+        .reflect(writer)
+        .touched_objects();
     (store, stream.boxed())
+}
+
+impl Caches {
+    /// Waits until every cache has been filled once. They fill while the controller runs.
+    pub fn ready(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (gates, workloads) = (self.gates.clone(), self.workloads.clone());
+        let (actions, sources) = (self.actions.clone(), self.sources.clone());
+        async move {
+            // A cache that will never be filled any more has been dropped with the controller.
+            let _ = gates.wait_until_ready().await;
+            let _ = workloads.wait_until_ready().await;
+            let _ = actions.wait_until_ready().await;
+            let _ = sources.wait_until_ready().await;
+        }
+    }
 }
 
 /// Runs passes until it is told to stop, and finishes those that have begun.
@@ -153,7 +181,10 @@ pub async fn run(
 
 /// Deletion changes neither generation nor finalizers.
 fn deletion(gate: &Gate) -> Option<u64> {
-    gate.meta().deletion_timestamp.as_ref().map(|time| time.0.as_millisecond().unsigned_abs())
+    gate.meta()
+        .deletion_timestamp
+        .as_ref()
+        .map(|time| time.0.as_millisecond().unsigned_abs())
 }
 
 fn by_label(workload: &Workload) -> Option<ObjectRef<Gate>> {
@@ -174,7 +205,11 @@ fn leading(leadership: Leadership) -> impl Stream<Item = ()> + Send + 'static {
 
 /// Watches the routes that carry a split, of every kind that the cluster serves, and names the
 /// gates they concern.
-fn routes(context: &Arc<Context>, scope: &Scope, gates: &Store<Gate>) -> impl Stream<Item = ObjectRef<Gate>> + Send + 'static {
+fn routes(
+    context: &Arc<Context>,
+    scope: &Scope,
+    gates: &Store<Gate>,
+) -> impl Stream<Item = ObjectRef<Gate>> + Send + 'static {
     let kinds = [RouteKind::Http, RouteKind::Grpc];
     futures::stream::select_all(kinds.map(|kind| watch_kind(Arc::clone(context), scope, gates.clone(), kind)))
 }
@@ -221,14 +256,27 @@ async fn until_served(client: &Client, gvk: &GroupVersionKind) {
 }
 
 fn key(kind: RouteKind, route: &DynamicObject) -> RouteKey {
-    (route.namespace().unwrap_or_default(), kind.word().to_owned(), route.name_any())
+    (
+        route.namespace().unwrap_or_default(),
+        kind.word().to_owned(),
+        route.name_any(),
+    )
 }
 
 /// Gates that name a route.
 fn concerned(gates: &Store<Gate>, (namespace, kind, name): &RouteKey) -> Vec<ObjectRef<Gate>> {
     let names = |gate: &Gate| {
         gate.meta().namespace.as_ref() == Some(namespace)
-            && gate.0.as_ref().is_ok_and(|gate| gate.routes().any(|route| route.kind.word() == kind && route.name == *name))
+            && gate.0.as_ref().is_ok_and(|gate| {
+                gate.spec
+                    .routes()
+                    .iter()
+                    .any(|route| route.kind.word() == kind && route.name == *name)
+            })
     };
-    gates.state_filter(|gate| names(gate)).iter().map(|gate| ObjectRef::from_obj(&**gate)).collect()
+    gates
+        .state_filter(|gate| names(gate))
+        .iter()
+        .map(|gate| ObjectRef::from_obj(&**gate))
+        .collect()
 }

@@ -26,7 +26,9 @@ pub fn state(context: &Context, gate: &ReleaseGate, key: &GateKey) -> Result<Sta
     {
         return Ok(state);
     }
-    gate.status.as_ref().map_or_else(|| Ok(State::default()), GateStatus::state)
+    gate.status
+        .as_ref()
+        .map_or_else(|| Ok(State::default()), GateStatus::state)
 }
 
 /// Whether `ours` is a later version than `theirs`, or the same.
@@ -48,19 +50,31 @@ pub async fn store(context: &Context, subject: &Subject<'_>, facts: &Facts, deci
     let uid = gate.uid().unwrap_or_default();
     let status = render(context, subject, facts, decision);
     let known = context.memory.get(&subject.key, &uid);
-    if known.shown.as_ref().or(gate.status.as_ref()).is_some_and(|shown| same(shown, &status)) {
+    if known
+        .shown
+        .as_ref()
+        .or(gate.status.as_ref())
+        .is_some_and(|shown| same(shown, &status))
+    {
         return Ok(());
     }
     let version = known
         .written
         .as_ref()
         .filter(|(version, _)| newer(version, gate.resource_version().as_deref()))
-        .map_or_else(|| gate.resource_version().unwrap_or_default(), |(version, _)| version.clone());
+        .map_or_else(
+            || gate.resource_version().unwrap_or_default(),
+            |(version, _)| version.clone(),
+        );
     let patch = patch(&version, &status);
     let api: Api<ReleaseGate> = Api::namespaced(context.client.clone(), &subject.key.namespace);
     let name = &subject.key.name;
-    let written =
-        context.write(Write::Status, api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch))).await;
+    let written = context
+        .write(
+            Write::Status,
+            api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)),
+        )
+        .await;
     match written {
         Ok(written) => {
             let version = written.resource_version().unwrap_or_default();
@@ -116,14 +130,23 @@ pub async fn quarantine(context: &Context, key: &GateKey, generation: Option<i64
         "message": clipped(message),
         "conditions": conditions,
     }});
-    if !context.leadership.may_raise(std::time::Instant::now()) {
+    if !context.leadership.may_raise(tokio::time::Instant::now()) {
         return Ok(());
     }
     tracing::warn!(gate = %key, message, "the gate cannot be understood");
-    let api: Api<kube::api::DynamicObject> =
-        Api::namespaced_with(context.client.clone(), &key.namespace, &kube::api::ApiResource::erase::<ReleaseGate>(&()));
+    let api: Api<kube::api::DynamicObject> = Api::namespaced_with(
+        context.client.clone(),
+        &key.namespace,
+        &kube::api::ApiResource::erase::<ReleaseGate>(&()),
+    );
     let name = &key.name;
-    context.write(Write::Status, api.patch_status(name, &PatchParams::default(), &Patch::Merge(&status))).await.map(drop)
+    context
+        .write(
+            Write::Status,
+            api.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)),
+        )
+        .await
+        .map(drop)
 }
 
 /// Whether two statuses say the same, times of transition apart.
@@ -131,7 +154,8 @@ fn same(shown: &GateStatus, status: &GateStatus) -> bool {
     let bare = |status: &GateStatus| {
         let mut status = status.clone();
         for condition in &mut status.conditions {
-            condition.last_transition_time = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH);
+            condition.last_transition_time =
+                k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH);
         }
         status
     };
@@ -141,7 +165,10 @@ fn same(shown: &GateStatus, status: &GateStatus) -> bool {
 fn render(context: &Context, subject: &Subject<'_>, facts: &Facts, decision: &Decision) -> GateStatus {
     let state = &decision.state;
     let attempt = state.attempt.as_ref();
-    let mut status = GateStatus { observed_generation: subject.gate.metadata.generation.unwrap_or(0), ..GateStatus::default() };
+    let mut status = GateStatus {
+        observed_generation: subject.gate.metadata.generation.unwrap_or(0),
+        ..GateStatus::default()
+    };
     status.remember(state);
     status.step = attempt.and_then(|attempt| step(attempt, subject.frozen.plan.steps.len()));
     status.weight = Some(i64::from(weight(facts, decision)));
@@ -152,7 +179,9 @@ fn render(context: &Context, subject: &Subject<'_>, facts: &Facts, decision: &De
         let (name, uid) = frozen.object.clone()?;
         Some(AnalysisRef { name, uid })
     });
-    status.analysis = status.analysis.or_else(|| subject.gate.status.as_ref()?.analysis.clone());
+    status.analysis = status
+        .analysis
+        .or_else(|| subject.gate.status.as_ref()?.analysis.clone());
     status.github = context.github_status(subject);
     status.conditions = conditions(subject, decision, &message, context.now());
     status.message = Some(message);
@@ -171,7 +200,12 @@ fn step(attempt: &Attempt, steps: usize) -> Option<String> {
 
 /// The canary's share after the effects of this pass.
 fn weight(facts: &Facts, decision: &Decision) -> u8 {
-    let mut weight = facts.routes.iter().map(|route| route.split.exposure()).max().unwrap_or_default();
+    let mut weight = facts
+        .routes
+        .iter()
+        .map(|route| route.split.exposure())
+        .max()
+        .unwrap_or_default();
     for effect in &decision.effects {
         match effect {
             crate::decision::Effect::Write(mark) => weight = mark.weight,
@@ -186,16 +220,32 @@ fn weight(facts: &Facts, decision: &Decision) -> u8 {
 fn message(context: &Context, subject: &Subject<'_>, facts: &Facts, decision: &Decision) -> String {
     let blocked = |findings: Vec<String>| (!findings.is_empty()).then(|| findings.join("; "));
     let uid = subject.gate.uid().unwrap_or_default();
-    let judged = facts.judged.as_ref().map(|judged| judged.rule.clone()).filter(|rule| !rule.is_empty());
+    let judged = facts
+        .judged
+        .as_ref()
+        .map(|judged| judged.rule.clone())
+        .filter(|rule| !rule.is_empty());
     let told = match decision.reason {
-        Reason::Preflight => {
-            context.memory.get(&subject.key, &uid).preflight.and_then(|found| blocked(found.findings))
-        }
+        Reason::Preflight => context
+            .memory
+            .get(&subject.key, &uid)
+            .preflight
+            .and_then(|found| blocked(found.findings)),
         Reason::Safe | Reason::NoHarm | Reason::Harm | Reason::LimitExceeded => judged,
         Reason::Rejected => match decision.state.attempt.as_ref().map(|attempt| attempt.stage) {
             Some(Stage::Rejected(why)) => {
-                let told = context.memory.get(&subject.key, &uid).records.last().map(|record| record.rule.clone());
-                Some(format!("{} ({}). {}", told.unwrap_or_else(|| why.sentence().into()), why.word(), decision.reason.sentence()))
+                let told = context
+                    .memory
+                    .get(&subject.key, &uid)
+                    .records
+                    .last()
+                    .map(|record| record.rule.clone());
+                Some(format!(
+                    "{} ({}). {}",
+                    told.unwrap_or_else(|| why.sentence().into()),
+                    why.word(),
+                    decision.reason.sentence()
+                ))
             }
             _ => None,
         },
@@ -220,7 +270,13 @@ fn conditions(subject: &Subject<'_>, decision: &Decision, message: &str, now: Mi
     let in_flight = attempt.is_some() && !refused;
     let adopted = decision.state.proven.is_some();
     let why = (decision.reason, message);
-    let mut wanted = vec![condition("Ready", !in_flight && !refused && adopted, generation, now, why)];
+    let mut wanted = vec![condition(
+        "Ready",
+        !in_flight && !refused && adopted,
+        generation,
+        now,
+        why,
+    )];
     if in_flight || !adopted {
         wanted.push(condition("Reconciling", true, generation, now, why));
     }
@@ -231,9 +287,16 @@ fn conditions(subject: &Subject<'_>, decision: &Decision, message: &str, now: Mi
         let waits = decision.outcome == Outcome::Hold || refused;
         wanted.push(condition("Held", waits, generation, now, why));
     }
-    let before = subject.gate.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
+    let before = subject
+        .gate
+        .status
+        .as_ref()
+        .map(|status| status.conditions.clone())
+        .unwrap_or_default();
     for condition in &mut wanted {
-        let same = before.iter().find(|old| old.type_ == condition.type_ && old.status == condition.status);
+        let same = before
+            .iter()
+            .find(|old| old.type_ == condition.type_ && old.status == condition.status);
         if let Some(same) = same {
             condition.last_transition_time = same.last_transition_time.clone();
         }
@@ -245,7 +308,11 @@ fn condition(type_: &str, is: bool, generation: i64, now: Millis, (reason, messa
     let at = jiff::Timestamp::from_millisecond(now.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     Condition {
         type_: type_.to_owned(),
-        status: if is { ConditionStatus::True } else { ConditionStatus::False },
+        status: if is {
+            ConditionStatus::True
+        } else {
+            ConditionStatus::False
+        },
         observed_generation: generation,
         last_transition_time: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at),
         reason: reason.word().to_owned(),

@@ -40,9 +40,10 @@ pub fn api(context: &Context, namespace: &str, resource: &ApiResource) -> Api<Dy
 /// When no canary can be made of this workload, or the API server refuses.
 pub async fn ensure(context: &Context, subject: &Subject<'_>, attempt: &Attempt, pods: i64) -> Result<(), Error> {
     match context.workload(&subject.key.namespace, &subject.canary()) {
-        Some(live) if live.metadata.deletion_timestamp.is_some() => {
-            Err(Error::Refused(format!("Deployment {} is still being deleted", subject.canary())))
-        }
+        Some(live) if live.metadata.deletion_timestamp.is_some() => Err(Error::Refused(format!(
+            "Deployment {} is still being deleted",
+            subject.canary()
+        ))),
         Some(live) if live.label(labels::REVISION) == Some(attempt.revision.0.as_str()) => {
             grow(context, subject, &live, pods).await
         }
@@ -59,16 +60,22 @@ async fn grow(context: &Context, subject: &Subject<'_>, live: &Workload, pods: i
     if live.desired() >= pods {
         return Ok(());
     }
-    let patch = json!({"spec": {"replicas": pods}});
+    let patch = Patch::Merge(json!({"spec": {"replicas": pods}}));
     let api = api(context, &subject.key.namespace, &deployment());
-    let call = api.patch(&subject.canary(), &params(), &Patch::Merge(&patch));
-    context.write(Write::ScaleCanary, call).await.map(drop)
+    let (name, params) = (subject.canary(), params());
+    context
+        .write(Write::ScaleCanary, api.patch(&name, &params, &patch))
+        .await
+        .map(drop)
 }
 
 /// The Service first: its endpoints are then there when the first pod is.
 async fn make(context: &Context, subject: &Subject<'_>, attempt: &Attempt, pods: i64) -> Result<(), Error> {
     let canary = build(context, subject, attempt).await?;
-    for (resource, wanted) in [(service(), canary.service().clone()), (deployment(), canary.deployment(pods))] {
+    for (resource, wanted) in [
+        (service(), canary.service().clone()),
+        (deployment(), canary.deployment(pods)),
+    ] {
         create(context, subject, &resource, wanted).await?;
     }
     Ok(())
@@ -80,7 +87,11 @@ async fn make(context: &Context, subject: &Subject<'_>, attempt: &Attempt, pods:
 /// When no canary can be made of this workload, or the API server does not answer.
 pub async fn build(context: &Context, subject: &Subject<'_>, attempt: &Attempt) -> Result<Canary, Error> {
     let namespace = &subject.key.namespace;
-    let workload = bounded("read Deployment", api(context, namespace, &deployment()).get(subject.workload())).await?;
+    let workload = bounded(
+        "read Deployment",
+        api(context, namespace, &deployment()).get(subject.workload()),
+    )
+    .await?;
     let target = &subject.gate.spec.target;
     let service = bounded("read Service", api(context, namespace, &service()).get(&target.service)).await?;
     let workload = json!(workload);
@@ -89,8 +100,8 @@ pub async fn build(context: &Context, subject: &Subject<'_>, attempt: &Attempt) 
         return Err(Error::Conflict(format!("Deployment {}", subject.workload())));
     }
     let keep = match subject.frozen.spec.canary.labels {
-        CanaryLabels::Suffixed => Keep::None,
-        CanaryLabels::Shared => Keep::All,
+        CanaryLabels::Suffixed => Keep::Unselected,
+        CanaryLabels::Shared => Keep::AllButOne,
     };
     let origin = Origin {
         gate: &subject.key.name,
@@ -108,8 +119,12 @@ pub async fn build(context: &Context, subject: &Subject<'_>, attempt: &Attempt) 
 async fn create(context: &Context, subject: &Subject<'_>, resource: &ApiResource, wanted: Value) -> Result<(), Error> {
     let api = api(context, &subject.key.namespace, resource);
     let name = wanted["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let object: DynamicObject = serde_json::from_value(wanted.clone()).map_err(|error| Error::Refused(error.to_string()))?;
-    let post = PostParams { field_manager: Some(routers::FIELD_MANAGER.into()), ..PostParams::default() };
+    let object: DynamicObject =
+        serde_json::from_value(wanted.clone()).map_err(|error| Error::Refused(error.to_string()))?;
+    let post = PostParams {
+        field_manager: Some(routers::FIELD_MANAGER.into()),
+        ..PostParams::default()
+    };
     match context.write(Write::ScaleCanary, api.create(&post, &object)).await {
         Ok(_) => return Ok(()),
         Err(error) if error.is_conflict() => {}
@@ -132,19 +147,29 @@ pub async fn send(
     (write, name): (Write, &str),
     request: drift::Write,
 ) -> Result<(), Error> {
-    let managed = |manager: &str| PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
+    let managed = |manager: &str| PatchParams {
+        field_manager: Some(manager.to_owned()),
+        ..PatchParams::default()
+    };
     match request {
         drift::Write::Create(body) => {
             let object = serde_json::from_value(body).map_err(|error| Error::Refused(error.to_string()))?;
-            context.write(write, api.create(&PostParams::default(), &object)).await.map(drop)
+            context
+                .write(write, api.create(&PostParams::default(), &object))
+                .await
+                .map(drop)
         }
         drift::Write::Apply { manager, body } => {
-            let call = api.patch(name, &managed(&manager).force(), &Patch::Apply(&body));
-            context.write(write, call).await.map(drop)
+            let (params, patch) = (managed(&manager).force(), Patch::Apply(&body));
+            context.write(write, api.patch(name, &params, &patch)).await.map(drop)
         }
         drift::Write::Patch { manager, operations } => {
-            let patch = serde_json::from_value(operations).map_err(|error| Error::Refused(error.to_string()))?;
-            context.write(write, api.patch(name, &managed(&manager), &Patch::Json::<()>(patch))).await.map(drop)
+            let patch =
+                serde_json::from_value(Value::Array(operations)).map_err(|error| Error::Refused(error.to_string()))?;
+            context
+                .write(write, api.patch(name, &managed(&manager), &Patch::Json::<()>(patch)))
+                .await
+                .map(drop)
         }
     }
 }
@@ -160,12 +185,20 @@ pub async fn end_handover(context: &Context, subject: &Subject<'_>) -> Result<()
     }
     let patch = json!({"metadata": {
         "labels": {labels::HANDOVER: null},
-        "annotations": {labels::HANDOVER_UNTIL: null},
     }});
     let api = api(context, &subject.key.namespace, &deployment());
-    context.write(Write::Release, api.patch(subject.workload(), &params(), &Patch::Merge(&patch))).await.map(drop)
+    context
+        .write(
+            Write::Release,
+            api.patch(subject.workload(), &params(), &Patch::Merge(&patch)),
+        )
+        .await
+        .map(drop)
 }
 
 fn params() -> PatchParams {
-    PatchParams { field_manager: Some(routers::FIELD_MANAGER.into()), ..PatchParams::default() }
+    PatchParams {
+        field_manager: Some(routers::FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    }
 }

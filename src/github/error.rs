@@ -100,7 +100,10 @@ impl Error {
         let message = words_of(status, body);
         if status.is_redirection() {
             let message = "name the repository as it is called now".to_owned();
-            return Self::Refused { refusal: Refusal::Moved, message };
+            return Self::Refused {
+                refusal: Refusal::Moved,
+                message,
+            };
         }
         if !status.is_client_error() || status == StatusCode::REQUEST_TIMEOUT {
             return Self::Away(format!("{}: {message}", status.as_u16()));
@@ -119,7 +122,10 @@ impl Error {
             StatusCode::NOT_FOUND | StatusCode::GONE => Refusal::NotFound,
             _ => Refusal::Invalid,
         };
-        Self::Refused { refusal, message: with_permissions(message, headers) }
+        Self::Refused {
+            refusal,
+            message: with_permissions(message, headers),
+        }
     }
 }
 
@@ -138,9 +144,15 @@ fn asked_wait(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 
 /// Adds the permission that would have been accepted, which GitHub names in a header.
 fn with_permissions(message: String, headers: &HeaderMap) -> String {
-    match headers.get("x-accepted-github-permissions").and_then(|value| value.to_str().ok()) {
+    match headers
+        .get("x-accepted-github-permissions")
+        .and_then(|value| value.to_str().ok())
+    {
         Some(permissions) if !permissions.is_empty() => {
-            format!("{message} (accepted permissions: {})", cut(&one_line(permissions), MESSAGE_MAX))
+            format!(
+                "{message} (accepted permissions: {})",
+                cut(&one_line(permissions), MESSAGE_MAX)
+            )
         }
         _ => message,
     }
@@ -152,7 +164,9 @@ fn words_of(status: StatusCode, body: &[u8]) -> String {
     struct Body {
         message: String,
     }
-    let said = serde_json::from_slice::<Body>(body).map(|body| one_line(&body.message)).unwrap_or_default();
+    let said = serde_json::from_slice::<Body>(body)
+        .map(|body| one_line(&body.message))
+        .unwrap_or_default();
     match said.as_str() {
         "" => status.canonical_reason().unwrap_or("an unknown status").to_owned(),
         said => cut(said, MESSAGE_MAX),
@@ -237,6 +251,9 @@ mod tests {
         let text = read(422, &[], &long).to_string();
         assert!(text.contains("a b y") && text.chars().count() < 260, "{text}");
         let hint = read(403, &[("x-accepted-github-permissions", "deployments=write")], "").to_string();
-        assert_eq!(hint, "GitHub forbids the call: Forbidden (accepted permissions: deployments=write)");
+        assert_eq!(
+            hint,
+            "GitHub forbids the call: Forbidden (accepted permissions: deployments=write)"
+        );
     }
 }
