@@ -80,6 +80,12 @@ pub enum Split {
 }
 
 impl Split {
+    /// Whether any rule names the canary, be it with weight 0.
+    #[must_use]
+    pub const fn names_canary(self) -> bool {
+        matches!(self, Self::At(_) | Self::Uneven(_))
+    }
+
     /// The largest share that reaches the canary.
     #[must_use]
     pub const fn exposure(self) -> Percent {

@@ -98,10 +98,8 @@ impl Pass<'_> {
     /// What an interrupted ending left behind, if anything. A fence is not a left-over.
     fn left_over(&self, state: &State) -> Option<Decision> {
         let mut effects = Vec::new();
-        let ours = |route: &RouteFact| {
-            route.split.exposure() > super::Percent::ZERO && route.mark.is_some()
-                || route.mark.as_ref().is_some_and(|mark| !mark.fenced)
-        };
+        let ours =
+            |route: &RouteFact| route.split.names_canary() || route.mark.as_ref().is_some_and(|mark| !mark.fenced);
         if self.facts.routes.iter().any(ours) {
             effects.push(Effect::Restore);
         }
@@ -144,15 +142,23 @@ impl Pass<'_> {
         self.keep(&state, vec![Effect::Freeze], Reason::Started)
     }
 
-    /// An attempt exists: what interrupts any stage comes first, then the stage itself.
+    /// An attempt exists: what ends it comes first, then what people ask, then the stage itself.
     fn in_flight(&self, state: &State, attempt: &Attempt) -> Decision {
-        let interrupted = self
-            .answered(state, attempt)
-            .or_else(|| self.leaving(state, attempt))
-            .or_else(|| self.superseded(state, attempt));
-        if let Some(decision) = interrupted {
-            return decision;
-        }
+        let ended = self.ended(state, attempt);
+        let granted = if ended.is_none() {
+            self.granted(state, attempt)
+        } else {
+            None
+        };
+        let is_granted = granted.is_some();
+        let decision = ended
+            .or(granted)
+            .or_else(|| self.overtaken(state, attempt))
+            .unwrap_or_else(|| self.in_stage(state, attempt));
+        self.answered(state, attempt, (is_granted, decision))
+    }
+
+    pub(super) fn in_stage(&self, state: &State, attempt: &Attempt) -> Decision {
         match attempt.stage {
             Stage::Preparing => self.preparing(state, attempt),
             Stage::Stepping(step) => self.stepping(state, attempt, step),
@@ -164,146 +170,102 @@ impl Pass<'_> {
     }
 
     /// The attempt as the routes tell it: they are written before the state is stored, so a mark
-    /// of the same attempt may be ahead and is then believed. Never the reverse.
+    /// of the same attempt may be ahead and is then believed. Never the reverse. A weight that was
+    /// lowered after a foreign edit is held, even when that could not be stored any more.
     fn caught_up(&self, attempt: &Attempt) -> Attempt {
         let mut attempt = attempt.clone();
-        for mark in self.marks(attempt.epoch) {
+        let (fences, others): (Vec<_>, Vec<_>) = self.marks(attempt.epoch).partition(|mark| mark.fenced);
+        for mark in fences.into_iter().chain(others) {
             let moved = match attempt.stage {
                 Stage::Preparing | Stage::Stepping(_) if mark.fenced => Some(Stage::Aborting(mark.record.reason)),
                 Stage::Preparing | Stage::Stepping(_) if mark.safe == SafeTarget::Canary => Some(Stage::HandingOver),
                 Stage::Preparing => Some(Stage::Stepping(mark.step)),
-                Stage::Stepping(step) if mark.step > step => Some(Stage::Stepping(mark.step)),
+                Stage::Stepping(step) if mark.step > step || mark.record.at > attempt.since => {
+                    Some(Stage::Stepping(mark.step))
+                }
                 _ => None,
             };
             if let Some(stage) = moved {
-                attempt = Attempt {
-                    stage,
-                    since: mark.record.at,
-                    window: None,
-                    scaling: None,
-                    ..attempt
-                };
+                attempt = attempt.moved(stage, mark.record.at);
             }
+        }
+        let edited = attempt.hold.is_some_and(|hold| hold.reason == Reason::ForeignEdit);
+        if let Some(mark) = self.lowered(attempt.epoch)
+            && matches!(attempt.stage, Stage::Stepping(_))
+            && !edited
+        {
+            attempt.hold = Some(HoldSince {
+                reason: Reason::ForeignEdit,
+                since: mark.record.at,
+            });
         }
         attempt
     }
 
-    /// A person asked. Every request is answered once, granted or not.
-    fn answered(&self, state: &State, attempt: &Attempt) -> Option<Decision> {
-        let request = self.facts.request.as_ref()?;
-        let judged_stage = matches!(attempt.stage, Stage::Preparing | Stage::Stepping(_));
-        let answer = |granted, reason| Effect::Answer {
-            name: request.name.clone(),
-            granted,
-            reason,
-        };
-        let mut decision = match (request.verb, attempt.stage) {
-            (Verb::Abort, _) if judged_stage => self.abort(state, attempt, Reason::Requested),
-            (Verb::Hold, _) if judged_stage => {
-                let hold = Some(HoldSince {
-                    reason: Reason::Requested,
-                    since: self.now,
-                });
-                self.stay(
-                    state,
-                    &Attempt {
-                        hold,
-                        ..attempt.clone()
-                    },
-                    Reason::Requested,
-                )
-            }
-            (Verb::Resume, _) if attempt.hold.is_some() => self.resume(state, attempt),
-            (Verb::Retry, Stage::Rejected(_)) => {
-                let state = State {
-                    attempt: None,
-                    ..state.clone()
-                };
-                self.keep(&state, vec![], Reason::Requested)
-            }
-            (Verb::Promote, Stage::Stepping(step)) if self.intact(attempt, step) && !self.facts.suspended => {
-                let attempt = Attempt {
-                    hold: None,
-                    ..attempt.clone()
-                };
-                self.advance(state, &attempt, step, Reason::Requested)
-            }
-            _ => {
-                let mut decision = self.stay(state, attempt, attempt.refusal());
-                decision.effects.push(answer(false, attempt.refusal()));
-                return Some(decision);
-            }
-        };
-        // A raise that still waits for pods leaves the request open, so that it is not lost.
-        if request.verb != Verb::Promote || decision.outcome == Outcome::Promote {
-            decision.effects.push(answer(true, Reason::Requested));
-        }
-        Some(decision)
-    }
-
-    /// Goes on after a hold. Whoever edited the split by hand gets the ladder from its first step.
-    fn resume(&self, state: &State, attempt: &Attempt) -> Decision {
-        let edited = attempt.hold.is_some_and(|hold| hold.reason == Reason::ForeignEdit);
-        let attempt = Attempt {
-            hold: None,
-            ..attempt.clone()
-        };
-        match attempt.stage {
-            Stage::Stepping(_) if edited => self.raise(state, &attempt, 0, Reason::Requested),
-            _ => self.stay(state, &attempt, Reason::Requested),
-        }
-    }
-
-    /// The gate is being deleted: before the commit point back to stable, after it to the end.
-    fn leaving(&self, state: &State, attempt: &Attempt) -> Option<Decision> {
-        if !self.facts.deleted {
+    /// What ends an attempt before the commit point, whatever is held, asked for or missing: harm,
+    /// a person, the deletion of the gate, or another template.
+    fn ended(&self, state: &State, attempt: &Attempt) -> Option<Decision> {
+        if !matches!(attempt.stage, Stage::Preparing | Stage::Stepping(_)) {
             return None;
         }
+        let asked = self
+            .facts
+            .request
+            .as_ref()
+            .filter(|request| request.verb == Verb::Abort);
+        let reason = self
+            .harmed(attempt)
+            .or(asked.map(|_| Reason::Requested))
+            .or(self.facts.deleted.then_some(Reason::Deleted))
+            .or_else(|| self.replaced(state, attempt))?;
+        Some(self.abort(state, attempt, reason))
+    }
+
+    /// After the end of a trial: what no longer matters is forgotten, and after the commit point a
+    /// newer template stays held while the canary carries the traffic.
+    fn overtaken(&self, state: &State, attempt: &Attempt) -> Option<Decision> {
         match attempt.stage {
-            Stage::Preparing | Stage::Stepping(_) => Some(self.abort(state, attempt, Reason::Deleted)),
-            Stage::Rejected(_) => Some(self.keep(
-                &State {
-                    attempt: None,
-                    ..state.clone()
-                },
-                vec![],
-                Reason::Deleted,
-            )),
-            Stage::Aborting(_) | Stage::HandingOver | Stage::Restoring => None,
+            Stage::Rejected(_) if !self.exposed() => {
+                let reason = if self.facts.deleted {
+                    Reason::Deleted
+                } else {
+                    self.replaced(state, attempt)?
+                };
+                Some(self.forget(state, reason))
+            }
+            Stage::HandingOver => {
+                let reason = self.replaced(state, attempt)?;
+                Some(self.guard_handover(state, attempt, reason))
+            }
+            _ => None,
         }
     }
 
-    /// The template changed again: what was measured speaks of something else now.
-    fn superseded(&self, state: &State, attempt: &Attempt) -> Option<Decision> {
+    /// Whether the template changed again: what was measured speaks of something else now.
+    fn replaced(&self, state: &State, attempt: &Attempt) -> Option<Reason> {
         let workload = self.facts.workload.as_ref()?;
         if workload.template == attempt.revision {
             return None;
         }
         let back = state.proven.as_ref() == Some(&workload.template);
-        let reason = if back { Reason::Reverted } else { Reason::Superseded };
-        match attempt.stage {
-            Stage::Preparing | Stage::Stepping(_) => Some(self.abort(state, attempt, reason)),
-            Stage::Rejected(_) if !self.exposed() => Some(self.keep(
-                &State {
-                    attempt: None,
-                    ..state.clone()
-                },
-                vec![],
-                reason,
-            )),
-            // After the commit point the canary carries the traffic; the newer template stays held.
-            Stage::HandingOver => Some(self.guard_handover(state, attempt, reason)),
-            Stage::Rejected(_) | Stage::Restoring | Stage::Aborting(_) => None,
-        }
+        Some(if back { Reason::Reverted } else { Reason::Superseded })
+    }
+
+    /// Ends the memory of an attempt.
+    pub(super) fn forget(&self, state: &State, reason: Reason) -> Decision {
+        let state = State {
+            attempt: None,
+            ..state.clone()
+        };
+        self.keep(&state, vec![], reason)
     }
 
     // ---- what the rules are made of ----
 
-    /// Writes weight 0 with a fence, and starts the way back. Unconditional.
+    /// Writes weight 0 with a fence, and starts the way back. Unconditional; also where no weight
+    /// was written yet, because a leader that slept may be about to write the first one.
     pub(super) fn abort(&self, state: &State, attempt: &Attempt, reason: Reason) -> Decision {
-        let mark = self.mark(attempt, Move::to_zero(attempt, reason));
-        let touched = self.exposed() || self.marks(attempt.epoch).next().is_some();
-        let effects = if touched { vec![Effect::Write(mark)] } else { vec![] };
+        let effects = vec![Effect::Write(self.mark(attempt, Move::to_zero(attempt, reason)))];
         let attempt = attempt.moved(Stage::Aborting(reason), self.now);
         let mut decision = self.enter(state, attempt, effects, reason);
         decision.outcome = Outcome::Abort;
@@ -313,8 +275,7 @@ impl Pass<'_> {
 
     /// Goes to the next step, or past the commit point; waits for pods first.
     pub(super) fn advance(&self, state: &State, attempt: &Attempt, step: usize, reason: Reason) -> Decision {
-        let canary = &self.facts.canary;
-        if canary.ready < canary.needed_next {
+        if !self.carries(attempt, self.facts.canary.needed_next) {
             return self.wait_for_pods(state, attempt, step.saturating_add(1));
         }
         if self.plan.is_last(step) {
@@ -464,6 +425,43 @@ impl Pass<'_> {
         }
     }
 
+    /// What stands in the way of every raise, whoever asks for it.
+    pub(super) fn obstacle(&self, attempt: &Attempt) -> Option<Reason> {
+        if self.facts.workload.is_none() {
+            Some(Reason::WorkloadMissing)
+        } else if self.facts.suspended {
+            Some(Reason::Suspended)
+        } else if self.facts.routes.iter().any(|route| route.split == Split::Missing) {
+            Some(Reason::RouteMissing)
+        } else if self.outdated(attempt) {
+            Some(Reason::ForeignEdit)
+        } else {
+            None
+        }
+    }
+
+    /// Whether a later attempt has written: what is remembered is old.
+    pub(super) fn outdated(&self, attempt: &Attempt) -> bool {
+        self.highest_epoch() > attempt.epoch
+    }
+
+    /// Whether the canary runs the revision on trial with enough ready pods, and at least one.
+    pub(super) fn carries(&self, attempt: &Attempt, needed: i64) -> bool {
+        let canary = &self.facts.canary;
+        canary.revision.as_ref() == Some(&attempt.revision) && canary.ready >= needed.max(1)
+    }
+
+    /// The newest mark, if it lowered the weight because somebody else had raised it.
+    pub(super) fn lowered(&self, epoch: i64) -> Option<&Mark> {
+        self.newest(epoch)
+            .filter(|mark| !mark.fenced && mark.record.reason == Reason::ForeignEdit)
+    }
+
+    /// What was written last.
+    pub(super) fn newest(&self, epoch: i64) -> Option<&Mark> {
+        self.marks(epoch).max_by_key(|mark| (mark.record.at, mark.step))
+    }
+
     /// Marks of this attempt.
     pub(super) fn marks(&self, epoch: i64) -> impl Iterator<Item = &Mark> {
         self.facts
@@ -553,16 +551,6 @@ impl Attempt {
             hold: None,
             decisions,
             ..self.clone()
-        }
-    }
-
-    /// Why a request that does not fit the stage is not granted.
-    fn refusal(&self) -> Reason {
-        match self.stage {
-            Stage::Preparing => Reason::CanaryNotReady,
-            Stage::Stepping(_) => self.hold.map_or(Reason::Undecided, |hold| hold.reason),
-            Stage::HandingOver | Stage::Restoring => Reason::Committed,
-            Stage::Aborting(reason) | Stage::Rejected(reason) => reason,
         }
     }
 }

@@ -6,17 +6,30 @@
 //! audit log, so a change of their serialised form is a change of a wire format.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[cfg(test)]
+mod alphabet;
+#[cfg(test)]
+mod cluster;
+#[cfg(test)]
+mod enumeration;
 mod evidence;
 mod facts;
+#[cfg(test)]
+mod interruptions;
 mod machine;
+#[cfg(test)]
+mod model;
 mod plan;
 mod reason;
 mod record;
+mod requests;
 #[cfg(test)]
 mod simulation;
 mod stages;
 mod state;
 mod units;
+#[cfg(test)]
+mod violations;
 
 pub use evidence::{Arm, Evidence, Gap, GapKind, Judged, Need, Reading, Tick, Verdict};
 pub use facts::{CanaryFact, Facts, Mark, Request, RouteFact, SafeTarget, Split, Verb, WorkloadFact};

@@ -6,11 +6,11 @@ use super::{
     Verdict, WorkloadFact, decide,
 };
 
-fn share(value: i64) -> Percent {
+pub(super) fn share(value: i64) -> Percent {
     Percent::try_from(value).expect("0 to 100")
 }
 
-fn revision(name: &str) -> Revision {
+pub(super) fn revision(name: &str) -> Revision {
     Revision(name.to_owned())
 }
 
@@ -42,37 +42,37 @@ pub(super) fn plan() -> Plan {
 
 /// What the judge says in this world, whatever step is asked about.
 #[derive(Clone)]
-enum Judge {
+pub(super) enum Judge {
     Says(Verdict),
     Blind,
     Silent,
 }
 
-struct World {
-    plan: Plan,
-    state: State,
-    now: Millis,
-    template: Revision,
-    held: bool,
-    rolled_out: bool,
-    gone: bool,
-    routes: Vec<(Split, Option<Mark>)>,
-    canary: Option<Revision>,
-    crashing: bool,
-    judge: Judge,
-    programmed: bool,
-    suspended: bool,
-    deleted: bool,
-    disowned: bool,
-    request: Option<Request>,
-    answers: Vec<(String, bool, Reason)>,
-    weights: Vec<u8>,
-    reasons: Vec<Reason>,
+pub(super) struct World {
+    pub(super) plan: Plan,
+    pub(super) state: State,
+    pub(super) now: Millis,
+    pub(super) template: Revision,
+    pub(super) held: bool,
+    pub(super) rolled_out: bool,
+    pub(super) gone: bool,
+    pub(super) routes: Vec<(Split, Option<Mark>)>,
+    pub(super) canary: Option<Revision>,
+    pub(super) crashing: bool,
+    pub(super) judge: Judge,
+    pub(super) programmed: bool,
+    pub(super) suspended: bool,
+    pub(super) deleted: bool,
+    pub(super) disowned: bool,
+    pub(super) request: Option<Request>,
+    pub(super) answers: Vec<(String, bool, Reason)>,
+    pub(super) weights: Vec<u8>,
+    pub(super) reasons: Vec<Reason>,
 }
 
 impl World {
     /// At rest, `v1` adopted, a good judge.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut world = Self {
             plan: plan(),
             state: State::default(),
@@ -103,17 +103,17 @@ impl World {
         world
     }
 
-    fn pushed(mut self, name: &str) -> Self {
+    pub(super) fn pushed(mut self, name: &str) -> Self {
         self.push(name);
         self
     }
 
-    fn push(&mut self, name: &str) {
+    pub(super) fn push(&mut self, name: &str) {
         self.template = revision(name);
         self.held = true;
     }
 
-    fn ask(&mut self, verb: Verb) {
+    pub(super) fn ask(&mut self, verb: Verb) {
         self.request = Some(Request {
             name: format!("{verb:?}"),
             verb,
@@ -122,7 +122,7 @@ impl World {
         });
     }
 
-    fn facts(&self) -> Facts {
+    pub(super) fn facts(&self) -> Facts {
         let (epoch, step) = match &self.state.attempt {
             Some(Attempt {
                 epoch,
@@ -184,7 +184,7 @@ impl World {
         }
     }
 
-    fn exposure(&self) -> u8 {
+    pub(super) fn exposure(&self) -> u8 {
         self.routes
             .iter()
             .map(|(split, _)| split.exposure().get())
@@ -192,7 +192,7 @@ impl World {
             .unwrap_or(0)
     }
 
-    fn pass(&mut self) -> Decision {
+    pub(super) fn pass(&mut self) -> Decision {
         let decision = decide(&self.plan, &self.state, &self.facts(), self.now);
         for effect in &decision.effects {
             self.perform(effect);
@@ -204,7 +204,7 @@ impl World {
         decision
     }
 
-    fn perform(&mut self, effect: &Effect) {
+    pub(super) fn perform(&mut self, effect: &Effect) {
         match effect {
             Effect::Adopt | Effect::Freeze | Effect::GuardStable => {}
             Effect::ScaleCanary { .. } => self.canary = Some(self.template.clone()),
@@ -231,7 +231,7 @@ impl World {
     }
 
     /// Passes at every tick for so long.
-    fn run(&mut self, secs: i64) {
+    pub(super) fn run(&mut self, secs: i64) {
         let end = self.now + Millis::from_secs(secs);
         while self.now < end {
             self.pass();
@@ -239,11 +239,11 @@ impl World {
         }
     }
 
-    fn stage(&self) -> Option<Stage> {
+    pub(super) fn stage(&self) -> Option<Stage> {
         self.state.attempt.as_ref().map(|attempt| attempt.stage)
     }
 
-    fn at_rest(&self) -> bool {
+    pub(super) fn at_rest(&self) -> bool {
         self.state.attempt.is_none()
             && self.routes.iter().all(|(split, _)| *split == Split::AtRest)
             && self.canary.is_none()

@@ -1,28 +1,20 @@
 //! The rules of each stage, in the order in which a release passes through them.
 
 use super::machine::{Move, Pass};
+use super::requests::behind;
 use super::{
-    Attempt, Decision, Effect, HoldSince, Judged, Millis, OnInconclusive, Outcome, Percent, Reason, SafeTarget, Split,
-    Stage, State, Then, Verdict,
+    Attempt, Decision, Effect, HoldSince, Judged, Mark, Millis, OnInconclusive, Outcome, Percent, Reason, RouteFact,
+    SafeTarget, Split, Stage, State, Then, Verdict,
 };
 
 impl Pass<'_> {
     /// The canary is brought up without traffic. Ready pods and a clean pre-flight open the way.
     pub(super) fn preparing(&self, state: &State, attempt: &Attempt) -> Decision {
-        if self.facts.workload.is_none() {
-            return self.stay(state, attempt, Reason::WorkloadMissing);
-        }
-        if let Some(reason) = self.waiting(attempt) {
+        let blocked = self.obstacle(attempt).or(attempt.hold.map(|hold| hold.reason));
+        if let Some(reason) = blocked.or(self.facts.preflight) {
             return self.stay(state, attempt, reason);
         }
-        if let Some(reason) = self.facts.preflight {
-            return self.stay(state, attempt, reason);
-        }
-        if self.facts.routes.iter().any(|route| route.split == Split::Missing) {
-            return self.stay(state, attempt, Reason::RouteMissing);
-        }
-        let canary = &self.facts.canary;
-        if canary.revision.as_ref() == Some(&attempt.revision) && canary.ready >= canary.needed_next.max(1) {
+        if self.carries(attempt, self.facts.canary.needed_next) {
             return self.raise(state, attempt, 0, Reason::Started);
         }
         let begun = Attempt {
@@ -32,28 +24,33 @@ impl Pass<'_> {
         self.wait_for_pods(state, &begun, 0)
     }
 
-    /// A weight is written. What is wrong comes first, then what is missing, then what is proved.
-    pub(super) fn stepping(&self, state: &State, attempt: &Attempt, step: usize) -> Decision {
+    /// What ends the trial at once: harm was shown, or users meet a canary without pods.
+    pub(super) fn harmed(&self, attempt: &Attempt) -> Option<Reason> {
+        let Stage::Stepping(step) = attempt.stage else {
+            return None;
+        };
         if self.exposed() && self.facts.canary.ready == 0 {
-            return self.abort(state, attempt, Reason::CanaryLost);
+            return Some(Reason::CanaryLost);
         }
+        match self.judged(attempt, step)?.verdict {
+            Verdict::Fail(reason) => Some(reason),
+            Verdict::Pass(_) | Verdict::Inconclusive(_) => None,
+        }
+    }
+
+    /// A weight is written and no harm is shown: what is missing comes first, then what is proved.
+    pub(super) fn stepping(&self, state: &State, attempt: &Attempt, step: usize) -> Decision {
         let judged = self.judged(attempt, step);
-        if let Some(Verdict::Fail(reason)) = judged.map(|judged| &judged.verdict) {
-            return self.abort(state, attempt, *reason);
-        }
         if let Some(decision) = self.blind(state, attempt, judged) {
             return decision;
         }
         if let Some(decision) = self.split_differs(state, attempt, step) {
             return decision;
         }
-        if let Some(reason) = self.waiting(attempt) {
+        if let Some(reason) = self.waiting(attempt).or_else(|| self.obstacle(attempt)) {
             return self.stay(state, attempt, reason);
         }
-        if self.facts.workload.is_none() {
-            return self.stay(state, attempt, Reason::WorkloadMissing);
-        }
-        let Some(judged) = judged.filter(|judged| judged.blind_since.is_none() && self.fresh(judged)) else {
+        let Some(judged) = judged.filter(|judged| judged.blind_since.is_none() && self.fresh(attempt, judged)) else {
             return self.look_again(self.stay(state, attempt, Reason::NoEvidence));
         };
         match attempt.window {
@@ -123,7 +120,7 @@ impl Pass<'_> {
         if self.now >= deadline && self.plan.on_no_evidence.then == Then::Abort {
             return Some(self.abort(state, attempt, Reason::EvidenceDeadline));
         }
-        if self.split_is_foreign(attempt) {
+        if self.split_is_foreign(attempt) || self.still_raised(attempt) {
             return None;
         }
         let reason = self.waiting(attempt).unwrap_or(Reason::NoEvidence);
@@ -135,38 +132,56 @@ impl Pass<'_> {
     /// The routes do not say what was written. A write that was cut off is finished; an edit by
     /// somebody else is a fact: down is accepted, up goes to zero, and either is held.
     fn split_differs(&self, state: &State, attempt: &Attempt, step: usize) -> Option<Decision> {
-        if self.intact(attempt, step) {
+        let raised = self.still_raised(attempt);
+        if self.intact(attempt, step) && !raised {
             return None;
         }
-        if self.facts.routes.iter().any(|route| route.split == Split::Missing) {
+        if !raised && self.facts.routes.iter().any(|route| route.split == Split::Missing) {
             return Some(self.stay(state, attempt, Reason::RouteMissing));
         }
-        if !self.split_is_foreign(attempt) && attempt.hold.is_none() {
-            let newest = self.marks(attempt.epoch).max_by_key(|mark| mark.step)?.clone();
+        if let Some(newest) = self.cut_off(attempt, step) {
+            if let Some(reason) = self.obstacle(attempt) {
+                return Some(self.stay(state, attempt, reason));
+            }
             let mut decision = self.stay(state, attempt, Reason::RouteNotProgrammed);
-            decision.effects.push(Effect::Write(newest));
+            decision.effects.push(Effect::Write(newest.clone()));
             return Some(self.look_again(decision));
         }
-        let hold = attempt.hold.or(Some(HoldSince {
+        let edited = attempt.hold.filter(|hold| hold.reason == Reason::ForeignEdit);
+        let hold = edited.or(Some(HoldSince {
             reason: Reason::ForeignEdit,
             since: self.now,
         }));
         let held = Attempt {
             hold,
             window: None,
+            decisions: attempt.decisions.saturating_add(i64::from(raised)),
             ..attempt.clone()
         };
         let mut decision = self.stay(state, &held, Reason::ForeignEdit);
-        if self.raised_by_others(attempt) {
+        if raised {
             let zero = Move {
                 fenced: false,
                 step,
+                outcome: Outcome::Hold,
                 ..Move::to_zero(attempt, Reason::ForeignEdit)
             };
             decision.effects.push(Effect::Write(self.mark(attempt, zero)));
-            decision.outcome = Outcome::Hold;
         }
         Some(decision)
+    }
+
+    /// The mark of a write that reached some routes and not the others: its window has not begun.
+    pub(super) fn cut_off(&self, attempt: &Attempt, step: usize) -> Option<&Mark> {
+        let settled = self.intact(attempt, step) || self.still_raised(attempt) || self.split_is_foreign(attempt);
+        let newest = self.newest(attempt.epoch).filter(|mark| mark.step == step);
+        newest.filter(|_| !settled && attempt.hold.is_none() && attempt.window.is_none())
+    }
+
+    /// Whether somebody gave the canary more than was written, or a route has not been lowered yet
+    /// since somebody did.
+    fn still_raised(&self, attempt: &Attempt) -> bool {
+        self.raised_by_others(attempt) || self.exposed() && self.lowered(attempt.epoch).is_some()
     }
 
     /// Whether a route differs from its own mark: a write of ours that was cut off leaves routes
@@ -192,15 +207,12 @@ impl Pass<'_> {
         let Some(workload) = &self.facts.workload else {
             return self.guard_handover(state, attempt, Reason::WorkloadMissing);
         };
-        if !self.all_committed(attempt) {
-            return self.guard_handover(state, attempt, Reason::Committed);
-        }
-        if workload.held {
-            let mut decision = self.stay(state, attempt, Reason::Committed);
-            decision.effects.push(Effect::Release);
-            return decision;
-        }
-        if workload.rolled_out {
+        // Also when the routes are restored already, and only that could not be stored; but never
+        // before the commit point is: without a mark on the routes nothing else would tell of it.
+        if workload.rolled_out && !workload.held {
+            if behind(state, attempt) {
+                return self.stay(state, attempt, Reason::Committed);
+            }
             let state = State {
                 proven: Some(attempt.revision.clone()),
                 ..state.clone()
@@ -209,6 +221,14 @@ impl Pass<'_> {
             let mut decision = self.stay(&state, &attempt, Reason::Committed);
             decision.effects.push(Effect::Restore);
             decision.wake_at = Some(self.now + self.plan.deadlines.drain);
+            return decision;
+        }
+        if !self.all_committed(attempt) {
+            return self.guard_handover(state, attempt, Reason::Committed);
+        }
+        if workload.held {
+            let mut decision = self.stay(state, attempt, Reason::Committed);
+            decision.effects.push(Effect::Release);
             return decision;
         }
         let deadline = attempt.since + self.plan.deadlines.handover;
@@ -228,8 +248,18 @@ impl Pass<'_> {
 
     /// Keeps all traffic at the canary, which is the safe target now.
     pub(super) fn guard_handover(&self, state: &State, attempt: &Attempt, reason: Reason) -> Decision {
+        let missing = self.facts.routes.iter().any(|route| route.split == Split::Missing);
+        let reason = if missing { Reason::RouteMissing } else { reason };
+        if self.outdated(attempt) {
+            return self.stay(state, attempt, Reason::ForeignEdit);
+        }
         let mut decision = self.stay(state, attempt, reason);
-        if !self.all_committed(attempt) {
+        if !self
+            .facts
+            .routes
+            .iter()
+            .all(|route| route.split == Split::Missing || committed(attempt, route))
+        {
             decision
                 .effects
                 .push(Effect::Write(self.committed(attempt, Reason::Committed)));
@@ -238,13 +268,7 @@ impl Pass<'_> {
     }
 
     fn all_committed(&self, attempt: &Attempt) -> bool {
-        self.facts.routes.iter().all(|route| {
-            let mark = route
-                .mark
-                .as_ref()
-                .filter(|mark| mark.epoch == attempt.epoch && mark.safe == SafeTarget::Canary);
-            mark.is_some_and(|mark| route.split == Split::At(mark.weight))
-        })
+        self.facts.routes.iter().all(|route| committed(attempt, route))
     }
 
     /// The route is the user's again; the canary goes after its last requests.
@@ -315,6 +339,8 @@ impl Pass<'_> {
             decision
                 .effects
                 .push(Effect::Write(self.mark(attempt, Move::to_zero(attempt, reason))));
+        } else if self.facts.routes.iter().any(|route| route.split.names_canary()) {
+            decision.effects.push(Effect::Restore);
         } else if self.facts.canary.exists {
             decision.effects.push(Effect::Remove);
         }
@@ -345,8 +371,9 @@ impl Pass<'_> {
         Millis(self.plan.interval.0.saturating_mul(3)).max(Millis::from_secs(15))
     }
 
-    fn fresh(&self, judged: &Judged) -> bool {
-        self.now - judged.at <= self.patience()
+    /// Evidence from before the weight was written speaks of another weight.
+    fn fresh(&self, attempt: &Attempt, judged: &Judged) -> bool {
+        judged.at >= attempt.since && self.now - judged.at <= self.patience()
     }
 
     /// The judge wakes the machine when it has something to say; this is for when it has not.
@@ -354,4 +381,13 @@ impl Pass<'_> {
         decision.wake_at = Some(self.now + self.patience());
         decision
     }
+}
+
+/// Whether a route carries the commit point of an attempt, with the weight that belongs to it.
+fn committed(attempt: &Attempt, route: &RouteFact) -> bool {
+    let mark = route
+        .mark
+        .as_ref()
+        .filter(|mark| mark.epoch == attempt.epoch && mark.safe == SafeTarget::Canary);
+    mark.is_some_and(|mark| route.split == Split::At(mark.weight))
 }

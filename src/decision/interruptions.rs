@@ -1,0 +1,149 @@
+//! What the release does when a process, a person or somebody else comes in between.
+
+use super::simulation::{Judge, World, revision, share};
+use super::{Decision, Effect, Mark, Reason, Split, Stage, Verb, Verdict};
+
+/// What a pass must do at once although somebody waits for an answer.
+#[test]
+fn a_request_never_delays_the_way_to_zero_and_never_opens_one_up() {
+    type Event = fn(&mut World);
+    let cases: [(&str, Verb, Event, bool); 7] = [
+        (
+            "harm, while a promotion waits for pods",
+            Verb::Promote,
+            |w| w.judge = Judge::Says(Verdict::Fail(Reason::Harm)),
+            false,
+        ),
+        (
+            "harm, while a person holds",
+            Verb::Hold,
+            |w| w.judge = Judge::Says(Verdict::Fail(Reason::Harm)),
+            false,
+        ),
+        (
+            "pods lost, while a promotion waits for them",
+            Verb::Promote,
+            |w| w.crashing = true,
+            false,
+        ),
+        (
+            "a promotion of a gate that is being deleted",
+            Verb::Promote,
+            |w| w.deleted = true,
+            false,
+        ),
+        (
+            "a promotion of a template that is not there any more",
+            Verb::Promote,
+            |w| w.template = revision("v3"),
+            false,
+        ),
+        (
+            "an abort and harm",
+            Verb::Abort,
+            |w| w.judge = Judge::Says(Verdict::Fail(Reason::Harm)),
+            true,
+        ),
+        (
+            "a request to an aborted release that got traffic again",
+            Verb::Retry,
+            |w| {
+                w.ask(Verb::Abort);
+                w.run(30);
+                w.routes[0].0 = Split::At(share(50));
+                w.ask(Verb::Promote);
+                w.answers.clear();
+            },
+            false,
+        ),
+    ];
+    for (case, verb, event, granted) in cases {
+        let mut world = World::new().pushed("v2");
+        world.judge = Judge::Says(Verdict::Inconclusive(Reason::Undecided));
+        world.run(100);
+        world.ask(verb);
+        event(&mut world);
+        world.pass();
+        assert_eq!(world.exposure(), 0, "{case}");
+        let answers: Vec<bool> = world.answers.iter().map(|(_, granted, _)| *granted).collect();
+        assert_eq!(answers, [granted], "{case}");
+    }
+}
+
+#[test]
+fn a_promotion_is_used_once_even_if_the_process_ends_before_the_answer() {
+    let mut world = World::new().pushed("v2");
+    world.judge = Judge::Says(Verdict::Inconclusive(Reason::Undecided));
+    world.run(100);
+    let before = world.state.clone();
+    world.ask(Verb::Promote);
+    let request = world.request.clone();
+    world.pass();
+    assert_eq!(world.weights, [1, 5]);
+    (world.state, world.request) = (before, request);
+    world.answers.clear();
+    world.run(60);
+    assert_eq!((world.exposure(), world.answers.len()), (5, 1), "{:?}", world.answers);
+    assert!(world.answers.iter().all(|(_, granted, _)| *granted));
+}
+
+#[test]
+fn a_hold_after_a_foreign_edit_outlives_the_process_that_could_not_store_it() {
+    let mut world = World::new().pushed("v2");
+    world.run(100);
+    let before = world.state.clone();
+    world.routes[0].0 = Split::At(share(90));
+    world.pass();
+    assert_eq!(world.exposure(), 0);
+    world.state = before;
+    world.run(300);
+    assert_eq!(
+        (world.exposure(), world.reasons.last()),
+        (0, Some(&Reason::ForeignEdit))
+    );
+}
+
+#[test]
+fn a_first_weight_that_was_taken_away_is_held_and_not_passed() {
+    let mut world = World::new().pushed("v2");
+    world.judge = Judge::Says(Verdict::Inconclusive(Reason::Undecided));
+    world.run(40);
+    assert_eq!((world.exposure(), world.stage()), (1, Some(Stage::Stepping(0))));
+    world.judge = Judge::Says(Verdict::Pass(Reason::Safe));
+    world.state.attempt.as_mut().expect("in flight").window = None;
+    world.routes = vec![(Split::AtRest, None), (Split::AtRest, None)];
+    world.run(100);
+    assert_eq!(
+        (world.exposure(), world.reasons.last()),
+        (0, Some(&Reason::ForeignEdit))
+    );
+}
+
+#[test]
+fn after_an_abort_that_somebody_undid_the_route_is_put_back_and_keeps_the_fence() {
+    let mut world = World::new().pushed("v2");
+    world.run(100);
+    world.ask(Verb::Abort);
+    world.run(30);
+    world.routes[0].0 = Split::At(share(50));
+    world.run(30);
+    let at_rest = |(split, mark): &(Split, Option<Mark>)| {
+        *split == Split::AtRest && mark.as_ref().is_some_and(|mark| mark.fenced)
+    };
+    assert!(world.routes.iter().all(at_rest), "{:?}", world.routes);
+}
+
+#[test]
+fn no_two_decisions_share_a_number() {
+    let mut world = World::new().pushed("v2");
+    world.run(100);
+    world.routes[0].0 = Split::At(share(90));
+    let first = world.pass();
+    world.ask(Verb::Resume);
+    let second = world.pass();
+    let id = |decision: &Decision| match decision.effects.first() {
+        Some(Effect::Write(mark)) => mark.record.id.clone(),
+        other => panic!("a write, not {other:?}"),
+    };
+    assert_ne!(id(&first), id(&second));
+}

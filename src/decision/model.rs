@@ -1,0 +1,437 @@
+//! A model of the shell around [`decide`]: an API server with versions, two replicas that may read
+//! old things, stop between two effects, or believe too long that they lead, and somebody else who
+//! edits a route. A checker visits every order of events.
+//!
+//! The clock stands still at a moment when every wait is over. What is left out: the judge's own
+//! mistakes, pods, and more than one attempt; tables and walks over the simulated world show those.
+
+use stateright::{Checker, HasDiscoveries, Model, Property};
+
+use super::cluster::{Act, Cluster, Faults, NOW, Note, Replica, Route, Says, Stored, plan};
+use super::{Effect, Mark, SafeTarget, Stage, decide};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Event {
+    /// A replica reads, old memory or old everything if told so, and decides.
+    Pass(usize, Reads),
+    /// It does the next thing of its pass.
+    Act(usize),
+    Crash(usize),
+    LoseLease,
+    Notice(usize),
+    Edit(usize),
+    Flip(Says),
+    AskAbort,
+    RollOut,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    Fresh,
+    OldMemory,
+    OldWorld,
+}
+
+/// What is left out of the shell or of the machine, to see that the checker would notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mutant {
+    None,
+    NoFence,
+    NoCompareAndSwap,
+    AuditAfterWrite,
+    NoWeightZeroOnceAborted,
+    FenceOnlyWhereWritten,
+}
+
+struct Shell {
+    mutant: Mutant,
+    routes: usize,
+    faults: Faults,
+}
+
+impl Shell {
+    /// What a replica that has read this does, in order; nothing when it does nothing.
+    fn acts(&self, cluster: &Cluster, replica: usize, (stored, routes): (&Stored, &[Route])) -> Vec<Act> {
+        let replica = &cluster.replicas[replica];
+        let state = stored.state();
+        let decision = decide(&plan(), &state, &cluster.facts(replica, (stored, routes)), NOW);
+        let mut acts: Vec<Act> = decision
+            .effects
+            .iter()
+            .flat_map(|effect| self.of(effect, stored, routes))
+            .collect();
+        if self.mutant == Mutant::NoWeightZeroOnceAborted && stored.is_aborted() {
+            acts.retain(|act| !matches!(act, Act::Write { .. }));
+        }
+        let after = stored.after(&decision.state);
+        if replica.believes && after != *stored {
+            acts.push(Act::Store(after));
+        }
+        acts.reverse();
+        acts
+    }
+
+    fn of(&self, effect: &Effect, stored: &Stored, routes: &[Route]) -> Vec<Act> {
+        let all = routes.iter().enumerate();
+        match effect {
+            Effect::Write(mark) => all
+                .filter(|(_, live)| !self.skips(mark, live))
+                .flat_map(|(route, live)| {
+                    let mut note = Note::of(mark);
+                    note.fenced &= self.mutant != Mutant::NoFence;
+                    note.audited = self.mutant != Mutant::AuditAfterWrite;
+                    let audit = (!note.audited).then_some(Act::Audit { route });
+                    let write = Act::Write {
+                        route,
+                        version: live.version,
+                        note,
+                    };
+                    let done = live.note == Some(note) && live.weight == Some(note.weight) || !live.admits(&note);
+                    (!done).then_some(write).into_iter().chain(audit)
+                })
+                .collect(),
+            Effect::Restore => all
+                .filter(|(_, live)| live.weight.is_some() || live.note.is_some_and(|note| !note.fenced))
+                .map(|(route, live)| Act::Restore {
+                    route,
+                    version: live.version,
+                })
+                .collect(),
+            Effect::Release => vec![Act::Release],
+            Effect::Remove => vec![Act::Remove],
+            Effect::Answer { .. } => vec![Act::Answer],
+            Effect::Adopt | Effect::Freeze | Effect::GuardStable | Effect::ScaleCanary { .. } | Effect::Disown => {
+                let _ = stored;
+                vec![]
+            }
+        }
+    }
+
+    /// A fence on a route that nothing was written to yet.
+    fn skips(&self, mark: &Mark, live: &Route) -> bool {
+        self.mutant == Mutant::FenceOnlyWhereWritten && mark.fenced && live.weight.is_none() && live.note.is_none()
+    }
+
+    /// Does one thing; `false` when the API server refused it.
+    fn perform(&self, cluster: &mut Cluster, act: Act) -> bool {
+        let swaps = self.mutant != Mutant::NoCompareAndSwap;
+        match act {
+            Act::Write { route, version, note } => {
+                let live = &mut cluster.routes[route];
+                if swaps && live.version != version {
+                    return false;
+                }
+                let raises = note.weight > live.exposure() && note.safe == SafeTarget::Stable;
+                cluster.late_raise |= raises && (cluster.aborted || live.is_fenced());
+                cluster.unaudited_raise |= raises && !note.audited;
+                *live = Route {
+                    version: live.version + 1,
+                    weight: Some(note.weight),
+                    note: Some(note),
+                };
+                cluster.aborted |= cluster.routes.iter().all(Route::is_fenced);
+            }
+            Act::Audit { route } => {
+                if let Some(note) = &mut cluster.routes[route].note {
+                    note.audited = true;
+                }
+            }
+            Act::Restore { route, version } => {
+                let live = &mut cluster.routes[route];
+                if swaps && live.version != version {
+                    return false;
+                }
+                cluster.restored_early |=
+                    live.note.is_some_and(|note| note.safe == SafeTarget::Canary) && !cluster.rolled_out;
+                *live = Route {
+                    version: live.version + 1,
+                    weight: None,
+                    note: live.note.filter(|note| note.fenced),
+                };
+            }
+            Act::Release => {
+                let committed = |route: &Route| route.note.is_some_and(|note| note.safe == SafeTarget::Canary);
+                cluster.released_early |= cluster.held && !cluster.routes.iter().all(committed);
+                cluster.held = false;
+            }
+            Act::Remove => cluster.canary = false,
+            Act::Answer => cluster.asked = false,
+            Act::Store(stored) => {
+                if swaps && cluster.stored.version != stored.version {
+                    return false;
+                }
+                cluster.aborted |= stored.is_aborted();
+                cluster.stored = Stored {
+                    version: cluster.stored.version + 1,
+                    ..stored
+                };
+            }
+        }
+        true
+    }
+
+    fn pass(&self, cluster: &mut Cluster, at: usize, reads: Reads) -> Option<()> {
+        let seen = cluster.replicas[at].seen.clone();
+        let (stored, routes) = match reads {
+            Reads::Fresh => (cluster.stored, cluster.routes.clone()),
+            Reads::OldMemory => (seen?.0, cluster.routes.clone()),
+            Reads::OldWorld => seen?,
+        };
+        if reads == Reads::Fresh {
+            cluster.replicas[at].seen = Some((stored, routes.clone()));
+        } else {
+            cluster.left.stale_reads -= 1;
+        }
+        let acts = self.acts(cluster, at, (&stored, &routes));
+        if acts.is_empty() {
+            return None;
+        }
+        cluster.replicas[at].acts = acts;
+        Some(())
+    }
+
+    /// Whether the next undisturbed pass of the leader brings an exposed aborted release to zero.
+    fn heals(&self, cluster: &Cluster) -> bool {
+        let acts = self.acts(cluster, cluster.leader, (&cluster.stored, &cluster.routes));
+        acts.iter().any(|act| match act {
+            Act::Write { note, .. } => note.weight == 0,
+            act => matches!(act, Act::Restore { .. }),
+        })
+    }
+}
+
+impl Model for Shell {
+    type State = Cluster;
+    type Action = Event;
+
+    fn init_states(&self) -> Vec<Cluster> {
+        let route = Route {
+            version: 0,
+            weight: None,
+            note: None,
+        };
+        let leader = Replica {
+            believes: true,
+            ..Replica::default()
+        };
+        vec![Cluster {
+            routes: vec![route; self.routes],
+            stored: Stored {
+                version: 0,
+                stage: Some(Stage::Preparing),
+                window: false,
+                hold: None,
+                proven: false,
+            },
+            held: true,
+            rolled_out: false,
+            canary: true,
+            asked: false,
+            says: Says::Pass,
+            leader: 0,
+            replicas: [leader, Replica::default()],
+            left: self.faults,
+            aborted: false,
+            late_raise: false,
+            unaudited_raise: false,
+            restored_early: false,
+            released_early: false,
+        }]
+    }
+
+    fn actions(&self, cluster: &Cluster, events: &mut Vec<Event>) {
+        let left = cluster.left;
+        for (at, replica) in cluster.replicas.iter().enumerate() {
+            if replica.acts.is_empty() {
+                events.push(Event::Pass(at, Reads::Fresh));
+                if left.stale_reads > 0 && replica.seen.is_some() {
+                    events.extend([Event::Pass(at, Reads::OldMemory), Event::Pass(at, Reads::OldWorld)]);
+                }
+            } else {
+                events.push(Event::Act(at));
+                if left.crashes > 0 {
+                    events.push(Event::Crash(at));
+                }
+            }
+            if replica.believes && cluster.leader != at {
+                events.push(Event::Notice(at));
+            }
+        }
+        if left.lease_losses > 0 {
+            events.push(Event::LoseLease);
+        }
+        if left.foreign_edits > 0 {
+            events.extend((0..self.routes).map(Event::Edit));
+        }
+        if left.flips > 0 {
+            events.extend([Says::Pass, Says::Fail, Says::Blind].map(Event::Flip));
+        }
+        if left.aborts > 0 && !cluster.asked {
+            events.push(Event::AskAbort);
+        }
+        if !cluster.held && !cluster.rolled_out {
+            events.push(Event::RollOut);
+        }
+    }
+
+    fn next_state(&self, last: &Cluster, event: Event) -> Option<Cluster> {
+        let mut next = last.clone();
+        match event {
+            Event::Pass(at, reads) => self.pass(&mut next, at, reads)?,
+            Event::Act(at) => {
+                let act = next.replicas[at].acts.pop()?;
+                if !self.perform(&mut next, act) {
+                    next.replicas[at].acts.clear();
+                }
+            }
+            Event::Crash(at) => {
+                next.left.crashes -= 1;
+                next.replicas[at] = Replica {
+                    believes: last.leader == at,
+                    ..Replica::default()
+                };
+            }
+            Event::LoseLease => {
+                next.left.lease_losses -= 1;
+                next.leader = 1 - last.leader;
+                next.replicas[next.leader].believes = true;
+            }
+            Event::Notice(at) => next.replicas[at].believes = false,
+            Event::Edit(route) => {
+                next.left.foreign_edits -= 1;
+                let live = &mut next.routes[route];
+                (live.version, live.weight) = (live.version + 1, Some(90));
+            }
+            Event::Flip(says) if says == last.says => return None,
+            Event::Flip(says) => {
+                next.left.flips -= 1;
+                next.says = says;
+            }
+            Event::AskAbort => {
+                next.left.aborts -= 1;
+                next.asked = true;
+            }
+            Event::RollOut => next.rolled_out = true,
+        }
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always(LATE, |_, cluster: &Cluster| !cluster.late_raise),
+            Property::always(UNAUDITED, |_, cluster: &Cluster| !cluster.unaudited_raise),
+            Property::always(EXPOSED, |shell: &Self, cluster: &Cluster| {
+                let idle = cluster.replicas.iter().all(|replica| replica.acts.is_empty());
+                !(cluster.is_aborted() && cluster.exposed() && idle) || shell.heals(cluster)
+            }),
+            Property::always("never restored before stable is ready", |_, cluster: &Cluster| {
+                !cluster.restored_early
+            }),
+            Property::always("never released before the commit point", |_, cluster: &Cluster| {
+                !cluster.released_early
+            }),
+            Property::sometimes("promoted", |_, cluster: &Cluster| {
+                cluster.stored.stage.is_none() && cluster.stored.proven
+            }),
+            Property::sometimes("aborted", |_, cluster: &Cluster| {
+                matches!(cluster.stored.stage, Some(Stage::Rejected(_)))
+            }),
+        ]
+    }
+}
+
+const LATE: &str = "no raise after an abort is recorded";
+const UNAUDITED: &str = "no raise without its record";
+const EXPOSED: &str = "an aborted release goes back to weight 0";
+
+const SOME: Faults = Faults {
+    crashes: 1,
+    lease_losses: 1,
+    stale_reads: 1,
+    foreign_edits: 0,
+    flips: 1,
+    aborts: 1,
+};
+
+/// The states visited, and each property that fails with the events that lead there.
+fn check(mutant: Mutant, routes: usize, faults: Faults) -> (usize, Vec<(&'static str, Vec<Event>)>) {
+    let checker = Shell { mutant, routes, faults }
+        .checker()
+        .threads(2)
+        .finish_when(HasDiscoveries::AnyFailures)
+        .spawn_bfs()
+        .join();
+    let fails = |name: &'static str| checker.model().property(name).expectation.discovery_is_failure();
+    let found = checker.discoveries().into_iter();
+    let wrong: Vec<_> = found
+        .filter(|(name, _)| fails(name))
+        .map(|(name, path)| (name, path.into_actions()))
+        .collect();
+    if wrong.is_empty() {
+        checker.assert_properties();
+    }
+    (checker.unique_state_count(), wrong)
+}
+
+#[test]
+fn in_no_order_of_events_does_the_shell_raise_after_an_abort_or_leave_traffic_behind() {
+    let mut states = 0;
+    let mut seen = vec![];
+    for (routes, faults) in [
+        (
+            1,
+            Faults {
+                foreign_edits: 1,
+                stale_reads: 0,
+                crashes: 0,
+                flips: 0,
+                ..SOME
+            },
+        ),
+        (
+            1,
+            Faults {
+                foreign_edits: 1,
+                stale_reads: 0,
+                lease_losses: 0,
+                flips: 1,
+                ..SOME
+            },
+        ),
+        (1, SOME),
+        (
+            2,
+            Faults {
+                stale_reads: 0,
+                crashes: 0,
+                ..SOME
+            },
+        ),
+    ] {
+        let (visited, wrong) = check(Mutant::None, routes, faults);
+        assert!(wrong.is_empty(), "{routes} routes, {faults:?}: {wrong:?}");
+        states += visited;
+        seen.push(visited);
+    }
+    assert!(states > 100_000_000, "only {states} states {seen:?}");
+}
+
+#[test]
+fn without_any_one_of_its_guards_the_shell_is_caught() {
+    let edited = Faults {
+        foreign_edits: 1,
+        stale_reads: 0,
+        crashes: 0,
+        ..SOME
+    };
+    for (mutant, faults, caught) in [
+        (Mutant::NoFence, SOME, LATE),
+        (Mutant::NoCompareAndSwap, SOME, LATE),
+        (Mutant::AuditAfterWrite, SOME, UNAUDITED),
+        (Mutant::NoWeightZeroOnceAborted, edited, EXPOSED),
+        (Mutant::FenceOnlyWhereWritten, SOME, LATE),
+    ] {
+        let (_, wrong) = check(mutant, 1, faults);
+        assert!(wrong.iter().any(|(name, _)| *name == caught), "{mutant:?}: {wrong:?}");
+    }
+}
