@@ -21,6 +21,7 @@ use super::gather::Subject;
 use super::judge::Judge;
 use super::lease::Leadership;
 use super::memory::Memory;
+use super::survey::Optional;
 use super::watch::{RouteBook, Workload};
 
 /// Longest wait for one answer of the API server.
@@ -54,6 +55,8 @@ pub struct Context {
     pub audit: Audit,
     /// Kinds that scale Deployments in this cluster.
     pub autoscalers: Vec<ApiResource>,
+    /// Kinds that only some clusters have.
+    pub optional: Optional,
     /// GitHub deployments, when credentials are given.
     pub github: Option<github::Reporter>,
 }

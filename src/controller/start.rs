@@ -20,7 +20,7 @@ use super::lease::{self, Election};
 use super::memory::Memory;
 use super::run::{self, Scope};
 use super::watch::RouteBook;
-use super::{crash, guard};
+use super::{crash, guard, survey};
 
 /// How long passes in flight may take to end after the stop.
 const GRACE: Duration = Duration::from_secs(20);
@@ -116,6 +116,7 @@ pub async fn start(settings: Settings, stop: CancellationToken) -> Result<(), St
     let audit = Audit::open(&settings.audit, None, move || dropped.audit_dropped())?;
     let context = Arc::new(Context {
         autoscalers: guard::kinds(&client).await,
+        optional: survey::Optional::discover(&client).await,
         client,
         namespace: settings.namespace,
         workloads: caches.workloads.clone(),
