@@ -148,6 +148,7 @@ const fn worth_telling(reason: Reason) -> bool {
         | Reason::Adopted
         | Reason::Started
         | Reason::CanaryNotReady
+        | Reason::NotRolledOut
         | Reason::RouteNotProgrammed
         | Reason::MinWindow
         | Reason::TooFew
@@ -159,7 +160,8 @@ const fn worth_telling(reason: Reason) -> bool {
         | Reason::Reverted
         | Reason::Rejected
         | Reason::Deleted
-        | Reason::NotLeader => false,
+        | Reason::NotLeader
+        | Reason::NotRolledOut => false,
         Reason::CanaryDeadline
         | Reason::CanaryLost
         | Reason::Preflight

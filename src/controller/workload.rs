@@ -160,8 +160,8 @@ pub async fn send(
                 .map(drop)
         }
         drift::Write::Apply { manager, body } => {
-            let call = api.patch(name, &managed(&manager).force(), &Patch::Apply(&body));
-            context.write(write, call).await.map(drop)
+            let (params, patch) = (managed(&manager).force(), Patch::Apply(&body));
+            context.write(write, api.patch(name, &params, &patch)).await.map(drop)
         }
         drift::Write::Patch { manager, operations } => {
             let patch =

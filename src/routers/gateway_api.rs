@@ -135,19 +135,19 @@ impl GatewayApi {
                 expected: "the version that was read",
             });
         };
-        let path = json_patch::jsonptr::PointerBuf::from_tokens(["metadata", "resourceVersion"]);
-        let mut patch = vec![PatchOperation::Test(TestOperation {
-            path,
+        let pointer = json_patch::jsonptr::PointerBuf::from_tokens(["metadata", "resourceVersion"]);
+        let mut operations = vec![PatchOperation::Test(TestOperation {
+            path: pointer,
             value: version.clone(),
         })];
-        patch.extend(changes.0);
+        operations.extend(changes.0);
         let request = self.path(at.kind).patch(
             &at.name,
             &PatchParams {
                 field_manager: Some(FIELD_MANAGER.to_owned()),
                 ..PatchParams::default()
             },
-            &Patch::<()>::Json(json_patch::Patch(patch)),
+            &Patch::<()>::Json(json_patch::Patch(operations)),
         );
         Ok(Written {
             route: self.call(at, request).await?,

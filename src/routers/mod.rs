@@ -12,9 +12,15 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod gateway_api;
+#[cfg(test)]
+mod gateway_api_tests;
 mod note;
 mod owners;
 mod route;
+#[cfg(test)]
+mod route_properties;
+#[cfg(test)]
+mod route_tests;
 mod rules;
 
 use sha2::{Digest, Sha256};

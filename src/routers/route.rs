@@ -85,10 +85,15 @@ pub(super) fn split_at(route: &Value, pair: &Pair, mark: &Mark) -> Result<Value,
         canary: pair.canary.clone(),
         original: own.map(|(_, original)| original.clone()).collect(),
     });
+    let owners = if named {
+        former_owners(route, pair, live)
+    } else {
+        live.map(|n| n.owners).unwrap_or_default()
+    };
     let note = Note {
         mark,
         split: kept,
-        owners: former_owners(route, pair, live),
+        owners,
     };
     Ok(assembled(route, pair, &rules, Some(&note)))
 }
@@ -110,17 +115,12 @@ pub(super) fn restored(route: &Value, pair: &Pair, attempt: i64, keep: Keep) -> 
             rule.rest(original);
         }
     }
-    let note = live.and_then(|note| {
-        let owners = former_owners(route, pair, Some(note.clone()));
-        left(
-            Note {
-                split: None,
-                owners,
-                ..note
-            },
-            keep,
-            &rules,
-        )
+    let note = live.and_then(|mut note| {
+        if note.split.is_some() {
+            note.owners = former_owners(route, pair, Some(note.clone()));
+            note.split = None;
+        }
+        left(note, keep, &rules)
     });
     Ok(assembled(route, pair, &rules, note.as_ref()))
 }
