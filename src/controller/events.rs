@@ -160,8 +160,7 @@ const fn worth_telling(reason: Reason) -> bool {
         | Reason::Reverted
         | Reason::Rejected
         | Reason::Deleted
-        | Reason::NotLeader
-        | Reason::NotRolledOut => false,
+        | Reason::NotLeader => false,
         Reason::CanaryDeadline
         | Reason::CanaryLost
         | Reason::Preflight
