@@ -11,7 +11,7 @@ use kube::Client;
 use serde_json::{Value, json};
 
 use super::gateway_api::GatewayApi;
-use super::route_tests::{checkout, mark, percent, route};
+use super::route_tests::{checkout, ending, mark, percent, route};
 use super::{Error, Keep, RouteKind, RouteRef, facts, hand_back_due};
 use crate::decision::Split;
 
@@ -172,7 +172,7 @@ async fn a_release_is_one_write_a_step_and_two_at_the_end() {
     let read = router.read(&http()).await.expect("read").expect("route");
     fake.asked();
     let restored = router
-        .restore(&http(), &read, &checkout(), (1, Keep::Fence))
+        .restore(&http(), &read, &checkout(), ending(Keep::Fence))
         .await
         .expect("restored");
     assert_eq!(restored.writes, 2);
@@ -257,7 +257,7 @@ async fn the_hand_back_reads_again_when_a_gateway_writes_its_status_meanwhile() 
     let status: Meanwhile = Some(|r| r["status"] = json!({"parents": []}));
     fake.meanwhile([None, status, status]);
     let done = router
-        .restore(&http(), &split, &checkout(), (1, Keep::Fence))
+        .restore(&http(), &split, &checkout(), ending(Keep::Fence))
         .await
         .expect("restored");
     assert_eq!(done.writes, 2);
@@ -284,7 +284,7 @@ async fn a_hand_back_that_never_comes_through_is_done_by_the_next_restore() {
     let status: Meanwhile = Some(|r| r["status"] = json!({"parents": []}));
     fake.meanwhile([None, status, status, status, status, status]);
     let error = router
-        .restore(&http(), &split, &checkout(), (1, Keep::Fence))
+        .restore(&http(), &split, &checkout(), ending(Keep::Fence))
         .await
         .expect_err("a busy route");
     assert_eq!(error, Error::Conflict("HTTPRoute shop/checkout".into()));
@@ -295,7 +295,7 @@ async fn a_hand_back_that_never_comes_through_is_done_by_the_next_restore() {
     );
     assert!(hand_back_due(&fake.live(), &checkout()));
     let done = router
-        .restore(&http(), &fake.live(), &checkout(), (1, Keep::Fence))
+        .restore(&http(), &fake.live(), &checkout(), ending(Keep::Fence))
         .await
         .expect("restored");
     assert_eq!((done.writes, hand_back_due(&fake.live(), &checkout())), (1, false));
@@ -315,7 +315,7 @@ async fn putting_the_rules_back_is_not_repeated_after_a_conflict() {
         (|r| r["spec"]["hostnames"] = json!(["new.example.com"])) as fn(&mut Value),
     )]);
     let error = router
-        .restore(&http(), &split, &checkout(), (1, Keep::Fence))
+        .restore(&http(), &split, &checkout(), ending(Keep::Fence))
         .await
         .expect_err("conflict");
     assert_eq!(error, Error::Conflict("HTTPRoute shop/checkout".into()));

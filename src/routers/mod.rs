@@ -25,8 +25,8 @@ mod rules;
 
 use sha2::{Digest, Sha256};
 
-pub use gateway_api::GatewayApi;
-pub use route::{Keep, facts, hand_back_due};
+pub use gateway_api::{GatewayApi, Written};
+pub use route::{Ending, Keep, facts, hand_back_due};
 
 /// The field manager of every write of ours.
 pub const FIELD_MANAGER: &str = "tollgate";

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::note::Note;
 use super::route::{handed_back, restored, split_at};
-use super::{Error, Keep, Pair, SPLIT_LABEL, facts, hand_back_due};
+use super::{Ending, Error, Keep, Pair, SPLIT_LABEL, facts, hand_back_due};
 use crate::decision::{Mark, Millis, Outcome, Percent, Reason, Record, Revision, SafeTarget, Split};
 
 pub(super) fn yaml(text: &str) -> Value {
@@ -91,9 +91,14 @@ pub(super) fn split(route: &Value, pair: &Pair, weight: u8) -> Value {
     split_at(route, pair, &mark(1, weight)).expect("nothing forbids it")
 }
 
+/// The end of attempt 1.
+pub(super) fn ending(keep: Keep) -> Ending {
+    Ending { attempt: 1, keep }
+}
+
 /// Restored and handed back, as the API server would have it after both writes.
 pub(super) fn put_back(route: &Value, pair: &Pair) -> Value {
-    let restored = restored(route, pair, 1, Keep::Fence).expect("the same attempt");
+    let restored = restored(route, pair, ending(Keep::Fence)).expect("the same attempt");
     handed_back(&restored, pair, Keep::Fence).unwrap_or(restored)
 }
 
@@ -342,7 +347,7 @@ fn shapes_that_no_api_server_would_store_are_read_without_harm() {
         let read = facts(Some(&odd), &checkout());
         assert!(!read.programmed);
         let _ = split_at(&odd, &checkout(), &mark(1, 5));
-        let _ = restored(&odd, &checkout(), 1, Keep::Nothing);
+        let _ = restored(&odd, &checkout(), ending(Keep::Nothing));
     }
 }
 
@@ -647,7 +652,7 @@ fn a_mark_is_obeyed_by_whoever_writes() {
 #[test]
 fn an_ending_attempt_does_not_end_a_later_one() {
     let shown = split_at(&route("[{backendRefs: [{name: checkout}]}]"), &checkout(), &mark(2, 5)).expect("free");
-    let error = restored(&shown, &checkout(), 1, Keep::Nothing).expect_err("attempt 2 is in flight");
+    let error = restored(&shown, &checkout(), ending(Keep::Nothing)).expect_err("attempt 2 is in flight");
     assert_eq!(
         error.to_string(),
         "attempt 1 may not write weight 0: the route carries attempt 2; only its safe weight, 0, may be written"
@@ -682,7 +687,7 @@ fn a_fence_stays_at_rest_until_the_gate_goes() {
         .expect("fence")
         .len();
     assert!(size < 1024, "{size}");
-    let gone = restored(&rest, &checkout(), 1, Keep::Nothing).expect("the same attempt");
+    let gone = restored(&rest, &checkout(), ending(Keep::Nothing)).expect("the same attempt");
     assert_eq!(gone, written);
 }
 
@@ -693,7 +698,7 @@ fn the_label_is_there_exactly_while_a_canary_is_named() {
     let shown = split(&written, &checkout(), 5);
     assert_eq!(label(&shown), Some("in-flight".into()));
     assert_eq!(label(&split(&shown, &checkout(), 0)), Some("in-flight".into()));
-    let restored = restored(&shown, &checkout(), 1, Keep::Fence).expect("the same attempt");
+    let restored = restored(&shown, &checkout(), ending(Keep::Fence)).expect("the same attempt");
     assert_eq!(label(&restored), None);
     assert!(
         restored.pointer("/metadata/labels").is_none(),
@@ -716,7 +721,7 @@ fn a_crash_before_the_hand_back_is_seen_and_repaired() {
     ]);
     let mut next = split(&shown, &checkout(), 25);
     next["metadata"]["managedFields"] = shown["metadata"]["managedFields"].clone();
-    let crashed = restored(&next, &checkout(), 1, Keep::Fence).expect("the same attempt");
+    let crashed = restored(&next, &checkout(), ending(Keep::Fence)).expect("the same attempt");
     assert_eq!(rules(&crashed), rules(&written));
     assert!(hand_back_due(&crashed, &checkout()));
     assert!(
@@ -724,7 +729,7 @@ fn a_crash_before_the_hand_back_is_seen_and_repaired() {
         "the machine still sees a mark, and restores again"
     );
     assert_eq!(
-        restored(&crashed, &checkout(), 1, Keep::Fence).as_ref(),
+        restored(&crashed, &checkout(), ending(Keep::Fence)).as_ref(),
         Ok(&crashed),
         "which changes nothing more"
     );
