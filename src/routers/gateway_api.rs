@@ -1,4 +1,4 @@
-//! Routes of the Gateway API in the API server: HTTPRoute and GRPCRoute.
+//! Routes of the Gateway API in the API server: `HTTPRoute` and `GRPCRoute`.
 //!
 //! Every write is one JSON patch that first tests the resourceVersion of the route as it was read,
 //! so it happens on exactly that version or not at all. Nothing is repeated here: after a conflict

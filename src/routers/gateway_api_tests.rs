@@ -1,4 +1,10 @@
 //! The calls, against an API server in memory that keeps one route.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that panics has failed"
+)]
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -393,7 +399,7 @@ async fn a_grpc_route_is_written_at_its_own_place() {
 
 #[tokio::test(start_paused = true)]
 async fn an_api_server_that_does_not_answer_is_given_up_after_5_seconds() {
-    let silent = Router::new().fallback(|| std::future::pending::<Response>());
+    let silent = Router::new().fallback(std::future::pending::<Response>);
     let router = GatewayApi::new(Client::new(silent, "shop"), "shop");
     let begun = tokio::time::Instant::now();
     let error = router

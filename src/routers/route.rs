@@ -1,6 +1,6 @@
 //! A route as a whole: what it says, and what it becomes. No calls; from JSON to JSON.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::note::{Kept, Note, Original, Owner};
 use super::rules::{Pairs, Rule};
@@ -255,23 +255,19 @@ fn set(route: &mut Value, map: &str, key: &str, value: Option<String>) {
     let Some(metadata) = route.get_mut("metadata").and_then(Value::as_object_mut) else {
         return;
     };
-    match value {
-        Some(value) => {
-            let entries = metadata.entry(map).or_insert_with(|| json!({}));
-            if !entries.is_object() {
-                *entries = Value::Object(Map::new());
-            }
-            if let Some(entries) = entries.as_object_mut() {
-                entries.insert(key.to_owned(), value.into());
-            }
+    let Some(value) = value else {
+        let entries = metadata.get_mut(map).and_then(Value::as_object_mut);
+        if entries.is_some_and(|e| e.remove(key).is_some() && e.is_empty()) {
+            metadata.remove(map);
         }
-        None => {
-            let entries = metadata.get_mut(map).and_then(Value::as_object_mut);
-            let empty = entries.is_some_and(|e| e.remove(key).is_some() && e.is_empty());
-            if empty {
-                metadata.remove(map);
-            }
-        }
+        return;
+    };
+    let entries = metadata.entry(map).or_insert_with(|| json!({}));
+    if !entries.is_object() {
+        *entries = json!({});
+    }
+    if let Some(entries) = entries.as_object_mut() {
+        entries.insert(key.to_owned(), value.into());
     }
 }
 

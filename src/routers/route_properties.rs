@@ -1,4 +1,10 @@
 //! What holds for every route, not only for those that came to mind.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that panics has failed"
+)]
 
 use proptest::collection::vec;
 use proptest::option;
