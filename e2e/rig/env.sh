@@ -62,11 +62,12 @@ alive() {
 # Field 22 of stat, counted from behind the name, which may hold spaces.
 start_time() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
 
-# until_ok SECONDS CMD...: polls until the command succeeds, or gives up.
+# until_ok SECONDS CMD...: polls until the command succeeds, or gives up. Counts
+# its own pauses: on a machine that was suspended the clock would be wrong.
 until_ok() {
-  local end=$((SECONDS + $1)); shift
+  local left=$(($1 * 10)); shift
   until "$@" >/dev/null 2>&1; do
-    [ $SECONDS -lt $end ] || { echo "gave up waiting for: $*" >&2; return 1; }
+    [ $((left -= 1)) -gt 0 ] || { echo "gave up waiting for: $*" >&2; return 1; }
     sleep 0.1
   done
 }

@@ -59,7 +59,7 @@ pub struct CanaryAnalysisSpec {
     /// How long Tollgate waits for others.
     #[serde(default)]
     pub deadlines: Deadlines,
-    /// SHA-256 of the canonical JSON of steps, analysis, policy and deadlines.
+    /// SHA-256 of the canonical JSON of steps, analysis, policy, canary and deadlines.
     #[serde(default)]
     #[schemars(length(max = 64))]
     pub policy_hash: String,
@@ -93,6 +93,10 @@ pub struct Arms {
     /// The Service of the canary.
     #[schemars(length(min = 1, max = 63))]
     pub canary_service: String,
+    /// Stable's size when the attempt began: what the canary's capacity is computed from.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub stable_pods: i64,
 }
 
 /// What became of an attempt. Written by the operator alone.

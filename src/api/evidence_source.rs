@@ -4,6 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
+use crate::sources::ConnectionSpec;
 
 /// Where evidence comes from.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -30,14 +31,14 @@ use super::condition::Condition;
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.prometheus)").message("a source names exactly one of: prometheus"))]
 pub struct EvidenceSourceSpec {
     /// Whether gates that name no source use this one. At most one source may be the default.
     #[serde(default)]
     pub default: bool,
-    /// Namespaces whose gates may use it. Default: all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256), inner(length(min = 1, max = 63)))]
-    pub namespaces: Vec<String>,
+    /// A Prometheus server, or anything that speaks its HTTP API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<ConnectionSpec>,
 }
 
 /// Whether a source answers. Written by the operator alone.

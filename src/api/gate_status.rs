@@ -88,6 +88,10 @@ pub struct AttemptStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 40))]
     pub window: Option<String>,
+    /// Since when the canary is being scaled for the next weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub scaling: Option<String>,
     /// A hold that does not end by itself: why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
@@ -192,6 +196,7 @@ impl From<&Attempt> for AttemptStatus {
             why: why.map(|reason| reason.word().to_owned()),
             since: moment(attempt.since),
             window: attempt.window.map(moment),
+            scaling: attempt.scaling.map(moment),
             hold: attempt.hold.map(|hold| hold.reason.word().to_owned()),
             hold_since: attempt.hold.map(|hold| moment(hold.since)),
             decisions: attempt.decisions,
@@ -226,6 +231,11 @@ impl TryFrom<&AttemptStatus> for Attempt {
                 .window
                 .as_ref()
                 .map(|text| millis("status.attempt.window", text))
+                .transpose()?,
+            scaling: status
+                .scaling
+                .as_ref()
+                .map(|text| millis("status.attempt.scaling", text))
                 .transpose()?,
             hold,
             decisions: status.decisions,

@@ -13,12 +13,17 @@ pub const HELD: &str = "tollgate.dev/held";
 pub const SPLIT: &str = "tollgate.dev/split";
 /// Label of what we made: `canary` on the canary's Deployment, Service and pods.
 pub const ROLE: &str = "tollgate.dev/role";
-/// Label of a Deployment that is being brought to a proven revision; template changes by others
-/// are refused while it is there. Its value is the revision.
+/// Label of a Deployment that is being brought to a proven revision; until the time in its value
+/// (whole seconds since 1970) template changes by others are refused. A label, because an
+/// annotation can be taken off through the status subresource.
 pub const HANDOVER: &str = "tollgate.dev/handover";
-/// Annotation that goes with [`HANDOVER`]: when the refusal ends at the latest (RFC 3339). It is
-/// for the message of the refusal and for a new leader; the label is what counts.
-pub const HANDOVER_UNTIL: &str = "tollgate.dev/handover-until";
+/// Annotation of a Deployment whose gate was deleted before its template was proven: it says so.
+pub const LEFT_PAUSED: &str = "tollgate.dev/left-paused";
+/// What every annotation begins with in which a gate keeps its mark on a route; the gate's name
+/// follows.
+pub const MARK_PREFIX: &str = "traffic.tollgate.dev/";
+/// Label of the canary's Deployment and pods: the revision they carry.
+pub const REVISION: &str = "tollgate.dev/revision";
 /// Finalizer of a gate: the route goes back to what the user wrote before the gate is gone.
 pub const FINALIZER: &str = "tollgate.dev/route";
 /// Annotation of a Deployment that names the commit its template was made from.

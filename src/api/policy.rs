@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::metric::{Metric, default_metrics};
+use super::metric::Metric;
 use super::units::{Duration, Share};
 use crate::decision::{OnInconclusive, Then};
 
@@ -79,6 +79,11 @@ pub struct Analysis {
     /// Longest stay at each step without a clear verdict; then policy.onInconclusive applies.
     #[serde(default = "two_hours")]
     pub max_window: Duration,
+    /// Requests to the canary within a step below which neither a limit nor the absence of harm
+    /// says anything. Default: 500.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub min_sample: Option<i32>,
     /// What is compared. All of them must be safe to go on; one that shows harm aborts.
     /// Default: the share of failed requests as the gateway counts them.
     #[serde(default = "default_metrics")]
@@ -89,6 +94,10 @@ pub struct Analysis {
 
 const fn five() -> i64 {
     5
+}
+
+fn default_metrics() -> Vec<Metric> {
+    vec![Metric::gateway_errors()]
 }
 
 fn ten_seconds() -> Duration {
@@ -113,6 +122,7 @@ impl Default for Analysis {
             interval: ten_seconds(),
             min_window: five_minutes(),
             max_window: two_hours(),
+            min_sample: None,
             metrics: default_metrics(),
         }
     }

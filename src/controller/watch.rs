@@ -92,7 +92,9 @@ impl Workload {
 /// Keeps the parts of an object that no pass reads out of the caches.
 pub fn prune<K: ResourceExt>(object: &mut K) {
     object.managed_fields_mut().clear();
-    object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
+    object
+        .annotations_mut()
+        .remove("kubectl.kubernetes.io/last-applied-configuration");
 }
 
 /// Names a route: namespace, kind, name.
@@ -127,7 +129,11 @@ impl RouteBook {
 
 /// Resource versions of one resource grow; since Kubernetes 1.35 clients may compare them.
 fn resource_version(object: &Value) -> u64 {
-    object.pointer("/metadata/resourceVersion").and_then(Value::as_str).and_then(|version| version.parse().ok()).unwrap_or(0)
+    object
+        .pointer("/metadata/resourceVersion")
+        .and_then(Value::as_str)
+        .and_then(|version| version.parse().ok())
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
