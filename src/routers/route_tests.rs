@@ -1,10 +1,16 @@
 //! Routes before, during and after a release, as people and gateways write them.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that panics has failed"
+)]
 
 use serde_json::{Value, json};
 
 use super::note::Note;
 use super::route::{handed_back, restored, split_at};
-use super::{Error, Keep, Pair, SPLIT_LABEL, facts, hand_back_due};
+use super::{Ending, Error, Keep, Pair, SPLIT_LABEL, facts, hand_back_due};
 use crate::decision::{Mark, Millis, Outcome, Percent, Reason, Record, Revision, SafeTarget, Split};
 
 pub(super) fn yaml(text: &str) -> Value {
@@ -91,9 +97,14 @@ pub(super) fn split(route: &Value, pair: &Pair, weight: u8) -> Value {
     split_at(route, pair, &mark(1, weight)).expect("nothing forbids it")
 }
 
+/// The end of attempt 1.
+pub(super) fn ending(keep: Keep) -> Ending {
+    Ending { attempt: 1, keep }
+}
+
 /// Restored and handed back, as the API server would have it after both writes.
 pub(super) fn put_back(route: &Value, pair: &Pair) -> Value {
-    let restored = restored(route, pair, 1, Keep::Fence).expect("the same attempt");
+    let restored = restored(route, pair, ending(Keep::Fence)).expect("the same attempt");
     handed_back(&restored, pair, Keep::Fence).unwrap_or(restored)
 }
 
@@ -342,107 +353,104 @@ fn shapes_that_no_api_server_would_store_are_read_without_harm() {
         let read = facts(Some(&odd), &checkout());
         assert!(!read.programmed);
         let _ = split_at(&odd, &checkout(), &mark(1, 5));
-        let _ = restored(&odd, &checkout(), 1, Keep::Nothing);
+        let _ = restored(&odd, &checkout(), ending(Keep::Nothing));
     }
+}
+
+/// A rule with this path and these backends.
+fn rule(path: &str, backends: &str) -> String {
+    format!("{{matches: [{{path: {{value: {path}}}}}], backendRefs: [{backends}]}}")
 }
 
 #[test]
 fn edits_by_others_in_flight_are_seen_and_put_right() {
-    let written = "[{matches: [{path: {value: /a}}], backendRefs: [{name: checkout}, {name: old, weight: 2}]}, \
-                   {matches: [{path: {value: /b}}], backendRefs: [{name: checkout, weight: 4}]}]";
-    let reversed = "[{matches: [{path: {value: /b}}], backendRefs: [{name: checkout, weight: 4}]}, \
-                    {matches: [{path: {value: /a}}], backendRefs: [{name: checkout}, {name: old, weight: 2}]}]";
-    let backends = |r: &mut Value, rule: usize, to: &str| r["spec"]["rules"][rule]["backendRefs"] = yaml(to);
-    type Edit = Box<dyn Fn(&mut Value)>;
-    let cases: Vec<(&str, Edit, Split, &str)> = vec![
+    let a = rule("/a", "{name: checkout}, {name: old, weight: 2}");
+    let b = rule("/b", "{name: checkout, weight: 4}");
+    let written = format!("[{a}, {b}]");
+    let pair = "{name: checkout, weight: 95}, {name: checkout-canary, weight: 5}, {name: old, weight: 200}";
+    let a5 = rule("/a", pair);
+    let b5 = rule(
+        "/b",
+        "{name: checkout, weight: 380}, {name: checkout-canary, weight: 20}",
+    );
+    let other_weights = "[{backendRefs: [{name: checkout, weight: 8}, {name: old, weight: 2}]}]".to_owned();
+    let raised = rule("/b", "{name: checkout, weight: 1}, {name: checkout-canary, weight: 9}");
+    let canary_only = rule("/b", "{name: checkout-canary, weight: 20}");
+    let (a_bare, b_bare) = (
+        rule("/a", "{name: checkout, weight: 95}, {name: old, weight: 200}"),
+        rule("/b", "{name: checkout, weight: 380}"),
+    );
+    let filtered5 = "{name: checkout, weight: 380, filters: [{type: URLRewrite}]}, {name: checkout-canary, weight: 20}";
+    let filtered = rule("/b", "{name: checkout, weight: 4, filters: [{type: URLRewrite}]}");
+    let added = "{backendRefs: [{name: checkout}]}";
+    let gone = "[{backendRefs: [{name: old, weight: 2}]}]".to_owned();
+    for (what, edited, says, after) in [
+        (
+            "nothing",
+            format!("[{a5}, {b5}]"),
+            Split::At(percent(5)),
+            written.clone(),
+        ),
         (
             "rules reordered",
-            Box::new(|r| r["spec"]["rules"].as_array_mut().expect("rules").reverse()),
+            format!("[{b5}, {a5}]"),
             Split::At(percent(5)),
-            reversed,
+            format!("[{b}, {a}]"),
         ),
-        (
-            "git applied again",
-            Box::new(move |r| r["spec"]["rules"] = yaml(written)),
-            Split::AtRest,
-            written,
-        ),
+        ("git applied again", written.clone(), Split::AtRest, written.clone()),
         (
             "git applied with other weights",
-            Box::new(|r| {
-                r["spec"]["rules"] = yaml("[{backendRefs: [{name: checkout, weight: 8}, {name: old, weight: 2}]}]")
-            }),
+            other_weights.clone(),
             Split::AtRest,
-            "[{backendRefs: [{name: checkout, weight: 8}, {name: old, weight: 2}]}]",
+            other_weights,
         ),
         (
             "canary raised by hand",
-            Box::new(move |r| {
-                backends(
-                    r,
-                    1,
-                    "[{name: checkout, weight: 1}, {name: checkout-canary, weight: 9}]",
-                )
-            }),
+            format!("[{a5}, {raised}]"),
             Split::Uneven(percent(90)),
-            written,
+            written.clone(),
         ),
         (
-            "canary taken out by hand, our weights left",
-            Box::new(move |r| {
-                backends(r, 0, "[{name: checkout, weight: 95}, {name: old, weight: 200}]");
-                backends(r, 1, "[{name: checkout, weight: 380}]");
-            }),
+            "canary taken out, our weights left",
+            format!("[{a_bare}, {b_bare}]"),
             Split::AtRest,
-            written,
+            written.clone(),
         ),
         (
-            "matches changed by hand",
-            Box::new(|r| r["spec"]["rules"][0]["matches"][0]["path"]["value"] = "/c".into()),
+            "matches changed: the weight that was left out is lost, its share is not",
+            format!("[{}, {b5}]", rule("/c", pair)),
             Split::At(percent(5)),
-            "[{matches: [{path: {value: /c}}], backendRefs: [{name: checkout, weight: 1}, {name: old, weight: 2}]}, \
-              {matches: [{path: {value: /b}}], backendRefs: [{name: checkout, weight: 4}]}]",
+            format!(
+                "[{}, {b}]",
+                rule("/c", "{name: checkout, weight: 1}, {name: old, weight: 2}")
+            ),
         ),
         (
             "a filter on stable only",
-            Box::new(|r| r["spec"]["rules"][1]["backendRefs"][0]["filters"] = json!([{"type": "URLRewrite"}])),
+            format!("[{a5}, {}]", rule("/b", filtered5)),
             Split::At(percent(5)),
-            "[{matches: [{path: {value: /a}}], backendRefs: [{name: checkout}, {name: old, weight: 2}]}, \
-              {matches: [{path: {value: /b}}], backendRefs: [{name: checkout, weight: 4, filters: [{type: URLRewrite}]}]}]",
+            format!("[{a}, {filtered}]"),
         ),
         (
             "stable taken out of a rule",
-            Box::new(move |r| backends(r, 1, "[{name: checkout-canary, weight: 20}]")),
+            format!("[{a5}, {canary_only}]"),
             Split::Uneven(percent(100)),
             written,
         ),
         (
             "a rule added",
-            Box::new(|r| {
-                r["spec"]["rules"]
-                    .as_array_mut()
-                    .expect("rules")
-                    .insert(0, json!({"backendRefs": [{"name": "checkout"}]}))
-            }),
+            format!("[{added}, {a5}, {b5}]"),
             Split::Uneven(percent(5)),
-            "[{backendRefs: [{name: checkout}]}, \
-              {matches: [{path: {value: /a}}], backendRefs: [{name: checkout}, {name: old, weight: 2}]}, \
-              {matches: [{path: {value: /b}}], backendRefs: [{name: checkout, weight: 4}]}]",
+            format!("[{added}, {a}, {b}]"),
         ),
-        (
-            "service taken out",
-            Box::new(|r| r["spec"]["rules"] = json!([{"backendRefs": [{"name": "old", "weight": 2}]}])),
-            Split::Missing,
-            "[{backendRefs: [{name: old, weight: 2}]}]",
-        ),
-    ];
-    for (what, edit, says, after) in cases {
-        let mut edited = split(&route(written), &checkout(), 5);
-        edit(&mut edited);
-        assert_eq!(facts(Some(&edited), &checkout()).split, says, "{what}");
-        assert_eq!(rules(&put_back(&edited, &checkout())), &yaml(after), "{what}: restored");
+        ("service taken out", gone.clone(), Split::Missing, gone),
+    ] {
+        let mut route = split(&route(&format!("[{a}, {b}]")), &checkout(), 5);
+        route["spec"]["rules"] = yaml(&edited);
+        assert_eq!(facts(Some(&route), &checkout()).split, says, "{what}");
+        assert_eq!(rules(&put_back(&route, &checkout())), &yaml(&after), "{what}: restored");
         if says != Split::Missing {
-            let again = split(&edited, &checkout(), 5);
+            let again = split(&route, &checkout(), 5);
             assert_eq!(
                 facts(Some(&again), &checkout()).split,
                 Split::At(percent(5)),
@@ -450,7 +458,7 @@ fn edits_by_others_in_flight_are_seen_and_put_right() {
             );
             assert_eq!(
                 rules(&put_back(&again, &checkout())),
-                &yaml(after),
+                &yaml(&after),
                 "{what}: written again and restored"
             );
         }
@@ -547,7 +555,6 @@ fn a_mark_is_obeyed_by_whoever_writes() {
         safe: canary,
         ..mark(epoch, weight)
     };
-    let started = route("[{backendRefs: [{name: checkout}]}]");
     for (what, live, next, allowed) in [
         ("the same attempt goes on", mark(2, 5), mark(2, 25), true),
         ("the same attempt goes back", mark(2, 25), mark(2, 0), true),
@@ -593,61 +600,52 @@ fn a_mark_is_obeyed_by_whoever_writes() {
         ),
         ("the commit point", mark(2, 95), committed(2, 100), true),
     ] {
-        let mut before = split_at(
-            &started,
-            &checkout(),
-            &Mark {
-                weight: percent(50),
-                ..mark(live.epoch, 50)
-            },
-        )
-        .expect("free");
-        before["metadata"]["annotations"][checkout().annotation()] = Note {
-            mark: live.clone(),
-            ..Note::of(&before, &checkout()).expect("note")
+        let before = marked(&live);
+        let written = split_at(&before, &checkout(), &next);
+        if !allowed {
+            let (attempt, weight, safe) = (next.epoch, next.weight.get(), live.safe.weight().get());
+            let refused = Error::Fenced {
+                attempt,
+                weight,
+                live: live.epoch,
+                fenced: live.fenced,
+                safe,
+            };
+            assert_eq!(written, Err(refused), "{what}");
+            continue;
         }
-        .print()
-        .into();
-        match split_at(&before, &checkout(), &next) {
-            Ok(after) => {
-                assert!(allowed, "{what}");
-                let read = facts(Some(&after), &checkout());
-                let left = read.mark.expect("mark");
-                assert_eq!(read.split, Split::At(next.weight), "{what}");
-                assert_eq!(left.epoch, live.epoch.max(next.epoch), "{what}: never a lower epoch");
-                assert!(
-                    next.epoch > live.epoch || left.fenced || !live.fenced,
-                    "{what}: a fence stays"
-                );
-                assert!(
-                    next.epoch > live.epoch || live.safe != canary || left.safe == canary,
-                    "{what}: so does safety"
-                );
-                assert_eq!(left.record, next.record, "{what}: the record is the writer's");
-            }
-            Err(error) => {
-                assert!(!allowed, "{what}: {error}");
-                let safe = live.safe.weight().get();
-                assert_eq!(
-                    error,
-                    Error::Fenced {
-                        attempt: next.epoch,
-                        weight: next.weight.get(),
-                        live: live.epoch,
-                        fenced: live.fenced,
-                        safe
-                    },
-                    "{what}"
-                );
-            }
-        }
+        let read = facts(Some(&written.expect(what)), &checkout());
+        let left = read.mark.expect("mark");
+        let newer = next.epoch > live.epoch;
+        assert_eq!(read.split, Split::At(next.weight), "{what}");
+        assert_eq!(left.epoch, live.epoch.max(next.epoch), "{what}: never a lower epoch");
+        assert!(newer || left.fenced || !live.fenced, "{what}: a fence stays");
+        assert!(
+            newer || live.safe != canary || left.safe == canary,
+            "{what}: so does what is safe"
+        );
+        assert_eq!(left.record, next.record, "{what}: the record is the writer's");
     }
+}
+
+/// A route split in half that carries this mark.
+fn marked(live: &Mark) -> Value {
+    let started = route("[{backendRefs: [{name: checkout}]}]");
+    let mut route = split_at(&started, &checkout(), &mark(live.epoch, 50)).expect("nothing forbids it");
+    let note = Note::of(&route, &checkout()).expect("note");
+    let text = Note {
+        mark: live.clone(),
+        ..note
+    }
+    .print();
+    route["metadata"]["annotations"][checkout().annotation()] = text.into();
+    route
 }
 
 #[test]
 fn an_ending_attempt_does_not_end_a_later_one() {
     let shown = split_at(&route("[{backendRefs: [{name: checkout}]}]"), &checkout(), &mark(2, 5)).expect("free");
-    let error = restored(&shown, &checkout(), 1, Keep::Nothing).expect_err("attempt 2 is in flight");
+    let error = restored(&shown, &checkout(), ending(Keep::Nothing)).expect_err("attempt 2 is in flight");
     assert_eq!(
         error.to_string(),
         "attempt 1 may not write weight 0: the route carries attempt 2; only its safe weight, 0, may be written"
@@ -682,7 +680,7 @@ fn a_fence_stays_at_rest_until_the_gate_goes() {
         .expect("fence")
         .len();
     assert!(size < 1024, "{size}");
-    let gone = restored(&rest, &checkout(), 1, Keep::Nothing).expect("the same attempt");
+    let gone = restored(&rest, &checkout(), ending(Keep::Nothing)).expect("the same attempt");
     assert_eq!(gone, written);
 }
 
@@ -693,7 +691,7 @@ fn the_label_is_there_exactly_while_a_canary_is_named() {
     let shown = split(&written, &checkout(), 5);
     assert_eq!(label(&shown), Some("in-flight".into()));
     assert_eq!(label(&split(&shown, &checkout(), 0)), Some("in-flight".into()));
-    let restored = restored(&shown, &checkout(), 1, Keep::Fence).expect("the same attempt");
+    let restored = restored(&shown, &checkout(), ending(Keep::Fence)).expect("the same attempt");
     assert_eq!(label(&restored), None);
     assert!(
         restored.pointer("/metadata/labels").is_none(),
@@ -716,7 +714,7 @@ fn a_crash_before_the_hand_back_is_seen_and_repaired() {
     ]);
     let mut next = split(&shown, &checkout(), 25);
     next["metadata"]["managedFields"] = shown["metadata"]["managedFields"].clone();
-    let crashed = restored(&next, &checkout(), 1, Keep::Fence).expect("the same attempt");
+    let crashed = restored(&next, &checkout(), ending(Keep::Fence)).expect("the same attempt");
     assert_eq!(rules(&crashed), rules(&written));
     assert!(hand_back_due(&crashed, &checkout()));
     assert!(
@@ -724,7 +722,7 @@ fn a_crash_before_the_hand_back_is_seen_and_repaired() {
         "the machine still sees a mark, and restores again"
     );
     assert_eq!(
-        restored(&crashed, &checkout(), 1, Keep::Fence).as_ref(),
+        restored(&crashed, &checkout(), ending(Keep::Fence)).as_ref(),
         Ok(&crashed),
         "which changes nothing more"
     );
