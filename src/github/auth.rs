@@ -36,7 +36,9 @@ impl Credentials {
     /// The App's id and the parsed key.
     pub(super) fn app_key(&self) -> Result<Option<(AppId, octocrab::auth::EncodingKey)>, SettingsError> {
         use octocrab::secrecy::ExposeSecret as _;
-        let Self::App { id, private_key, .. } = self else { return Ok(None) };
+        let Self::App { id, private_key, .. } = self else {
+            return Ok(None);
+        };
         match octocrab::auth::EncodingKey::from_rsa_pem(private_key.expose_secret().as_bytes()) {
             Ok(key) => Ok(Some((AppId(*id), key))),
             Err(_) => Err(SettingsError::PrivateKey),
@@ -94,17 +96,26 @@ impl Auth {
     pub(super) fn new(root: Octocrab, credentials: &Credentials, call_timeout: Duration) -> Self {
         let app = match credentials {
             Credentials::Token(_) => None,
-            Credentials::App { installation, .. } => {
-                Some(App { installation: *installation, sessions: Mutex::new(HashMap::new()) })
-            }
+            Credentials::App { installation, .. } => Some(App {
+                installation: *installation,
+                sessions: Mutex::new(HashMap::new()),
+            }),
         };
-        Self { root, app, call_timeout }
+        Self {
+            root,
+            app,
+            call_timeout,
+        }
     }
 
     /// A client for the repository (`owner/name`); makes a token when there is none or it expires within a minute.
     pub(super) async fn session(&self, repository: &str) -> Result<Session, Error> {
         let Some(app) = &self.app else {
-            return Ok(Session { client: self.root.clone(), number: 0, renew_at: None });
+            return Ok(Session {
+                client: self.root.clone(),
+                number: 0,
+                renew_at: None,
+            });
         };
         let owner = owner_of(repository);
         let mut sessions = app.sessions.lock().await;
@@ -134,15 +145,24 @@ impl Auth {
             Some(id) => id,
             None => {
                 let call = Call::new(Method::GET, format!("/repos/{repository}/installation"));
-                exchange::<Installation>(&self.root, call, StatusCode::OK, self.call_timeout).await?.id
+                exchange::<Installation>(&self.root, call, StatusCode::OK, self.call_timeout)
+                    .await?
+                    .id
             }
         };
-        let call = Call::new(Method::POST, format!("/app/installations/{installation}/access_tokens"))
-            .json(&TokenRequest { permissions: Permissions { deployments: "write" } })?;
+        let call = Call::new(Method::POST, format!("/app/installations/{installation}/access_tokens")).json(
+            &TokenRequest {
+                permissions: Permissions { deployments: "write" },
+            },
+        )?;
         let token = exchange::<Token>(&self.root, call, StatusCode::CREATED, self.call_timeout).await?;
         let client = self.root.user_access_token(token.token).map_err(Error::away)?;
         let renew_at = SystemTime::from(token.expires_at).checked_sub(RENEW_BEFORE);
-        Ok(Session { client, number, renew_at })
+        Ok(Session {
+            client,
+            number,
+            renew_at,
+        })
     }
 }
 
@@ -157,7 +177,11 @@ mod tests {
     #[test]
     fn credentials_are_not_shown() {
         let token = Credentials::Token("ghp_verysecret".into());
-        let app = Credentials::App { id: 1, private_key: "-----BEGIN verysecret".into(), installation: None };
+        let app = Credentials::App {
+            id: 1,
+            private_key: "-----BEGIN verysecret".into(),
+            installation: None,
+        };
         for credentials in [token, app] {
             let shown = format!("{credentials:?}");
             assert!(!shown.contains("verysecret"), "{shown}");

@@ -86,7 +86,10 @@ impl GitHub {
         }
         let root = builder.build().map_err(failed)?;
         let auth = Auth::new(root, &settings.credentials, settings.call_timeout);
-        Ok(Self { auth, call_timeout: settings.call_timeout })
+        Ok(Self {
+            auth,
+            call_timeout: settings.call_timeout,
+        })
     }
 
     /// Makes a call for a repository (`owner/name`); a refused token is renewed once.
@@ -96,7 +99,13 @@ impl GitHub {
     {
         let session = self.auth.session(repository).await?;
         let answer = exchange(&session.client, call.clone(), expected, self.call_timeout).await;
-        let refused = matches!(answer, Err(Error::Refused { refusal: Refusal::Credentials, .. }));
+        let refused = matches!(
+            answer,
+            Err(Error::Refused {
+                refusal: Refusal::Credentials,
+                ..
+            })
+        );
         if !refused || !self.auth.renew(repository, &session).await {
             return answer;
         }
@@ -115,12 +124,18 @@ pub(super) struct Call {
 
 impl Call {
     pub(super) fn new(method: Method, path: String) -> Self {
-        Self { method, path, body: None }
+        Self {
+            method,
+            path,
+            body: None,
+        }
     }
 
     /// Adds a query; values are escaped.
     pub(super) fn query(mut self, pairs: &[(&str, &str)]) -> Self {
-        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+        let query = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(pairs)
+            .finish();
         self.path = format!("{}?{query}", self.path);
         self
     }
@@ -160,19 +175,39 @@ where
     let request = client.build_request(request, call.body.as_ref()).map_err(failed)?;
     let (parts, body) = client.execute(request).await.map_err(failed)?.into_parts();
     let body = Limited::new(body, BODY_MAX).collect().await;
-    let body = body.map_err(|error| Error::away(format!("the answer broke off: {}", chain(error.as_ref()))))?.to_bytes();
+    let body = body
+        .map_err(|error| Error::away(format!("the answer broke off: {}", chain(error.as_ref()))))?
+        .to_bytes();
     if parts.status != expected {
-        if parts.status.is_success() {
-            let message = format!("answered {} instead of {expected}", parts.status);
-            return Err(Error::Refused { refusal: Refusal::Invalid, message });
-        }
-        return Err(Error::of_answer(parts.status, &parts.headers, &body, SystemTime::now()));
+        return Err(unexpected(&parts, expected, &body));
     }
     // Only the place is told: the text of the error can hold what was read, and that may be a token.
     serde_json::from_slice(&body).map_err(|error| {
         let (line, column) = (error.line(), error.column());
-        Error::away(format!("the answer cannot be read ({:?} error at {line}:{column})", error.classify()))
+        Error::away(format!(
+            "the answer cannot be read ({:?} error at {line}:{column})",
+            error.classify()
+        ))
     })
+}
+
+/// Reads an answer of another status than the call is made for.
+fn unexpected(parts: &http::response::Parts, expected: StatusCode, body: &[u8]) -> Error {
+    // What GitHub's support asks for first.
+    let request_id = parts.headers.get("x-github-request-id").and_then(|id| id.to_str().ok());
+    tracing::debug!(status = parts.status.as_u16(), request_id, "GitHub answered");
+    // After a 301 the client asks the new address with GET, as browsers do: nothing was created.
+    if parts.status == StatusCode::OK && expected == StatusCode::CREATED {
+        return Error::moved();
+    }
+    if parts.status.is_success() {
+        let message = format!("answered {} instead of {expected}", parts.status);
+        return Error::Refused {
+            refusal: Refusal::Invalid,
+            message,
+        };
+    }
+    Error::of_answer(parts.status, &parts.headers, body, SystemTime::now())
 }
 
 /// An error with its causes: the outermost alone says only "client error".
@@ -215,7 +250,10 @@ mod tests {
         for (url, expected) in [
             ("https://api.github.com", "https://api.github.com"),
             ("https://api.github.com/", "https://api.github.com"),
-            ("https://github.example.org/api/v3/", "https://github.example.org/api/v3"),
+            (
+                "https://github.example.org/api/v3/",
+                "https://github.example.org/api/v3",
+            ),
             ("http://127.0.0.1:4020", "http://127.0.0.1:4020"),
         ] {
             assert_eq!(checked_url(url).as_deref(), Ok(expected));
@@ -224,15 +262,27 @@ mod tests {
 
     #[test]
     fn other_addresses_are_refused_without_repeating_a_password() {
-        for url in ["api.github.com", "ftp://api.github.com", "https://me:hunter2@github.example.org", "https://a/?b=c"] {
+        for url in [
+            "api.github.com",
+            "ftp://api.github.com",
+            "https://me:hunter2@github.example.org",
+            "https://a/?b=c",
+        ] {
             let error = checked_url(url).unwrap_err().to_string();
-            assert!(error.contains("https://HOST/api/v3") && !error.contains("hunter2"), "{error}");
+            assert!(
+                error.contains("https://HOST/api/v3") && !error.contains("hunter2"),
+                "{error}"
+            );
         }
     }
 
     #[tokio::test]
     async fn a_key_that_is_none_is_refused_without_repeating_it() {
-        let app = Credentials::App { id: 1, private_key: "not a key".into(), installation: None };
+        let app = Credentials::App {
+            id: 1,
+            private_key: "not a key".into(),
+            installation: None,
+        };
         let error = GitHub::new(&Settings::new(app)).err();
         assert_eq!(error, Some(SettingsError::PrivateKey));
         assert!(!SettingsError::PrivateKey.to_string().contains("not a key"));
@@ -240,7 +290,8 @@ mod tests {
 
     #[test]
     fn queries_are_escaped() {
-        let call = Call::new(Method::GET, "/repos/a/b/deployments".into()).query(&[("environment", "prod/eu west&x=1")]);
+        let call =
+            Call::new(Method::GET, "/repos/a/b/deployments".into()).query(&[("environment", "prod/eu west&x=1")]);
         assert_eq!(call.path, "/repos/a/b/deployments?environment=prod%2Feu+west%26x%3D1");
     }
 }

@@ -15,9 +15,6 @@ const PAGE: usize = 100;
 /// Pages read to find a deployment. One commit in one environment seldom has a second one.
 const PAGES: usize = 5;
 
-/// Older deployments that are looked at when a release is complete.
-const OLDER: usize = 30;
-
 /// Statuses read to learn what was last said.
 const RECENT: &str = "2";
 
@@ -113,13 +110,21 @@ impl GitHub {
     /// Brings GitHub up to a report, with as few writes as possible.
     ///
     /// It may be called again after any failure, also when the reply to a write was lost: what was done is found.
-    pub(super) async fn deliver(&self, report: &Report, known: &mut Known, pace: &mut Pace) -> Result<Delivered, Error> {
+    pub(super) async fn deliver(
+        &self,
+        report: &Report,
+        known: &mut Known,
+        pace: &mut Pace,
+    ) -> Result<Delivered, Error> {
         let (id, fresh) = match known.id {
             Some(id) => (id, false),
             None => match self.find(report).await? {
                 Some(id) => (id, false),
                 None if report.state == ReportState::Superseded => {
-                    return Ok(Delivered { deployment: None, posted: false });
+                    return Ok(Delivered {
+                        deployment: None,
+                        posted: false,
+                    });
                 }
                 None => (self.create(report, pace).await?, true),
             },
@@ -128,21 +133,28 @@ impl GitHub {
         let said = said_by(report);
         let posted = !self.is_said(report, id, &said, known, fresh).await?;
         if posted {
-            self.post(&report.repository, id, &report.environment, &said, pace).await?;
+            self.post(&report.repository, id, &report.environment, &said, pace)
+                .await?;
         }
         known.newest = Some(said);
         if report.state == ReportState::Completed && !known.retired {
             self.retire_older(report, id, pace).await?;
             known.retired = true;
         }
-        Ok(Delivered { deployment: Some(id), posted })
+        Ok(Delivered {
+            deployment: Some(id),
+            posted,
+        })
     }
 
     /// Finds the deployment of the report's gate and revision.
     async fn find(&self, report: &Report) -> Result<Option<u64>, Error> {
-        let filter = [("sha", report.sha.as_str()), ("environment", report.environment.as_str())];
+        let filter = [
+            ("sha", report.sha.as_str()),
+            ("environment", report.environment.as_str()),
+        ];
         for page in 1..=PAGES {
-            let found = self.list(&report.repository, &filter, PAGE, page).await?;
+            let found = self.list(&report.repository, &filter, page).await?;
             let ours = found.iter().find(|one| {
                 one.sha == report.sha && one.environment == report.environment && one.mark() == Some(mark_of(report))
             });
@@ -162,7 +174,9 @@ impl GitHub {
             task: "deploy",
             auto_merge: false,
             required_contexts: [],
-            payload: Payload { tollgate: mark_of(report) },
+            payload: Payload {
+                tollgate: mark_of(report),
+            },
             environment: &report.environment,
             description: cut(&format!("{} by Tollgate", report.gate), DESCRIPTION_MAX),
             production_environment: is_production(&report.environment),
@@ -224,14 +238,17 @@ impl GitHub {
         };
         let call = Call::new(Method::POST, format!("/repos/{repository}/deployments/{id}/statuses")).json(&body)?;
         pace.write().await;
-        self.call::<serde::de::IgnoredAny>(repository, call, StatusCode::CREATED).await?;
+        self.call::<serde::de::IgnoredAny>(repository, call, StatusCode::CREATED)
+            .await?;
         Ok(())
     }
 
     /// Makes the gate's older deployments in this environment inactive, newest first, up to one that already is.
+    ///
+    /// Looks at the environment's hundred newest: an older one is left over only in an environment that many share.
     async fn retire_older(&self, report: &Report, id: u64, pace: &mut Pace) -> Result<(), Error> {
         let filter = [("environment", report.environment.as_str())];
-        let all = self.list(&report.repository, &filter, OLDER, 1).await?;
+        let all = self.list(&report.repository, &filter, 1).await?;
         let ours = |one: &&Deployment| one.id < id && one.mark().is_some_and(|mark| mark.uid == report.gate_uid);
         for older in all.iter().filter(ours) {
             let newest = self.recent(&report.repository, older.id).await?.into_iter().next();
@@ -240,22 +257,21 @@ impl GitHub {
                 Some("failure" | "error") => {}
                 _ => {
                     let description = cut(&format!("replaced by {}", report.revision), DESCRIPTION_MAX);
-                    let said = Said { state: "inactive".into(), description, log_url: report.log_url.clone() };
-                    self.post(&report.repository, older.id, &report.environment, &said, pace).await?;
+                    let said = Said {
+                        state: "inactive".into(),
+                        description,
+                        log_url: report.log_url.clone(),
+                    };
+                    self.post(&report.repository, older.id, &report.environment, &said, pace)
+                        .await?;
                 }
             }
         }
         Ok(())
     }
 
-    async fn list(
-        &self,
-        repository: &str,
-        filter: &[(&str, &str)],
-        size: usize,
-        page: usize,
-    ) -> Result<Vec<Deployment>, Error> {
-        let (size, page) = (size.to_string(), page.to_string());
+    async fn list(&self, repository: &str, filter: &[(&str, &str)], page: usize) -> Result<Vec<Deployment>, Error> {
+        let (size, page) = (PAGE.to_string(), page.to_string());
         let query = [filter, &[("per_page", size.as_str()), ("page", page.as_str())]].concat();
         let call = Call::new(Method::GET, format!("/repos/{repository}/deployments")).query(&query);
         self.call(repository, call, StatusCode::OK).await
@@ -274,7 +290,10 @@ impl Deployment {
 }
 
 fn mark_of(report: &Report) -> Mark {
-    Mark { uid: report.gate_uid.clone(), revision: report.revision.clone() }
+    Mark {
+        uid: report.gate_uid.clone(),
+        revision: report.revision.clone(),
+    }
 }
 
 fn said_by(report: &Report) -> Said {
@@ -289,8 +308,13 @@ fn said_by(report: &Report) -> Said {
 ///
 /// GitHub itself takes only the exact name `production` for one.
 fn is_production(environment: &str) -> bool {
-    let first = environment.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
-    ["prod", "production"].iter().any(|word| first.eq_ignore_ascii_case(word))
+    let first = environment
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .next()
+        .unwrap_or_default();
+    ["prod", "production"]
+        .iter()
+        .any(|word| first.eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]
@@ -300,7 +324,12 @@ mod tests {
     #[test]
     fn a_mark_is_found_in_objects_and_in_text_and_nowhere_else() {
         let mark = |payload: Value| {
-            let one = Deployment { id: 1, sha: String::new(), environment: String::new(), payload };
+            let one = Deployment {
+                id: 1,
+                sha: String::new(),
+                environment: String::new(),
+                payload,
+            };
             one.mark().map(|mark| (mark.uid, mark.revision))
         };
         let ours = Some(("u".to_owned(), "r".to_owned()));
@@ -320,7 +349,14 @@ mod tests {
 
     #[test]
     fn environments_are_production_by_their_first_word() {
-        for name in ["production", "Production", "prod", "prod-eu", "production/eu", "PROD west"] {
+        for name in [
+            "production",
+            "Production",
+            "prod",
+            "prod-eu",
+            "production/eu",
+            "PROD west",
+        ] {
             assert!(is_production(name), "{name}");
         }
         for name in ["staging", "preprod", "non-prod", "products", "pr-12", ""] {

@@ -41,13 +41,13 @@ pub enum Error {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Refusal {
     /// 401: the token, the App's id or its key is no good.
-    #[error("GitHub does not accept the credentials")]
+    #[error("GitHub does not accept the credentials; check the token, or the App's id and key")]
     Credentials,
     /// 403: a permission is missing.
-    #[error("GitHub forbids the call")]
+    #[error("GitHub forbids the call; grant the permission Deployments: read and write")]
     Forbidden,
     /// 404, 410: no such repository, or it cannot be seen with these credentials.
-    #[error("GitHub finds no such repository or deployment")]
+    #[error("GitHub finds no such repository or deployment; check the name, and that the App is installed there")]
     NotFound,
     /// 422 and every other 4xx: GitHub does not accept what was sent.
     #[error("GitHub does not accept the request")]
@@ -92,6 +92,14 @@ impl Error {
         Self::Away(cut(&one_line(&what.to_string()), MESSAGE_MAX))
     }
 
+    pub(crate) fn moved() -> Self {
+        let message = "name the repository as it is called now".to_owned();
+        Self::Refused {
+            refusal: Refusal::Moved,
+            message,
+        }
+    }
+
     /// Reads an answer that is not a success.
     ///
     /// The rules for limits are those of "Rate limits for the REST API" in GitHub's documentation: 403 or 429 with
@@ -99,8 +107,7 @@ impl Error {
     pub(crate) fn of_answer(status: StatusCode, headers: &HeaderMap, body: &[u8], now: SystemTime) -> Self {
         let message = words_of(status, body);
         if status.is_redirection() {
-            let message = "name the repository as it is called now".to_owned();
-            return Self::Refused { refusal: Refusal::Moved, message };
+            return Self::moved();
         }
         if !status.is_client_error() || status == StatusCode::REQUEST_TIMEOUT {
             return Self::Away(format!("{}: {message}", status.as_u16()));
@@ -119,7 +126,10 @@ impl Error {
             StatusCode::NOT_FOUND | StatusCode::GONE => Refusal::NotFound,
             _ => Refusal::Invalid,
         };
-        Self::Refused { refusal, message: with_permissions(message, headers) }
+        Self::Refused {
+            refusal,
+            message: with_permissions(message, headers),
+        }
     }
 }
 
@@ -138,9 +148,15 @@ fn asked_wait(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 
 /// Adds the permission that would have been accepted, which GitHub names in a header.
 fn with_permissions(message: String, headers: &HeaderMap) -> String {
-    match headers.get("x-accepted-github-permissions").and_then(|value| value.to_str().ok()) {
+    match headers
+        .get("x-accepted-github-permissions")
+        .and_then(|value| value.to_str().ok())
+    {
         Some(permissions) if !permissions.is_empty() => {
-            format!("{message} (accepted permissions: {})", cut(&one_line(permissions), MESSAGE_MAX))
+            format!(
+                "{message} (accepted permissions: {})",
+                cut(&one_line(permissions), MESSAGE_MAX)
+            )
         }
         _ => message,
     }
@@ -152,7 +168,9 @@ fn words_of(status: StatusCode, body: &[u8]) -> String {
     struct Body {
         message: String,
     }
-    let said = serde_json::from_slice::<Body>(body).map(|body| one_line(&body.message)).unwrap_or_default();
+    let said = serde_json::from_slice::<Body>(body)
+        .map(|body| one_line(&body.message))
+        .unwrap_or_default();
     match said.as_str() {
         "" => status.canonical_reason().unwrap_or("an unknown status").to_owned(),
         said => cut(said, MESSAGE_MAX),
@@ -235,8 +253,10 @@ mod tests {
         assert_eq!(read(502, &[], &html).to_string(), "GitHub is away: 502: Bad Gateway");
         let long = format!("{{\"message\":\"a\\nb {}\"}}", "y".repeat(500));
         let text = read(422, &[], &long).to_string();
-        assert!(text.contains("a b y") && text.chars().count() < 260, "{text}");
+        assert!(text.contains("a b y") && text.chars().count() < 300, "{text}");
+        let expected = "GitHub forbids the call; grant the permission Deployments: read and write: \
+                        Forbidden (accepted permissions: deployments=write)";
         let hint = read(403, &[("x-accepted-github-permissions", "deployments=write")], "").to_string();
-        assert_eq!(hint, "GitHub forbids the call: Forbidden (accepted permissions: deployments=write)");
+        assert_eq!(hint, expected);
     }
 }

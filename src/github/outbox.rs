@@ -61,7 +61,10 @@ pub(super) struct Pace {
 
 impl Pace {
     fn new(between: Duration) -> Self {
-        Self { between, next: Instant::now() }
+        Self {
+            between,
+            next: Instant::now(),
+        }
     }
 
     /// Waits until the next write may be made.
@@ -161,8 +164,12 @@ impl Shared {
                 tracing::warn!(gate = report.gate, reason, message, "GitHub cannot be told");
             }
         }
-        let outcome =
-            Outcome { gate: report.gate.clone(), revision: report.revision.clone(), state: report.state, told };
+        let outcome = Outcome {
+            gate: report.gate.clone(),
+            revision: report.revision.clone(),
+            state: report.state,
+            told,
+        };
         state.outcomes.insert(report.gate_uid.clone(), outcome);
         self.changed.send_modify(|count| *count += 1);
     }
@@ -180,7 +187,14 @@ impl Shared {
             Put::Dropped(dropped) => {
                 state.counters.dropped += 1;
                 let message = "too many reports wait for GitHub".to_owned();
-                self.note(state, &dropped, Told::GivenUp { reason: "GitHubOutboxFull", message });
+                self.note(
+                    state,
+                    &dropped,
+                    Told::GivenUp {
+                        reason: "GitHubOutboxFull",
+                        message,
+                    },
+                );
             }
         }
     }
@@ -194,7 +208,8 @@ impl Reporter {
     pub fn submit(&self, report: Report) {
         let mut state = self.shared.lock();
         if let Err(invalid) = report.check() {
-            self.shared.give_up(&mut state, &report, "GitHubReportInvalid", invalid.to_string());
+            self.shared
+                .give_up(&mut state, &report, "GitHubReportInvalid", invalid.to_string());
             return;
         }
         let put = state.queue.put(report);
@@ -231,7 +246,10 @@ impl Reporter {
     pub fn counters(&self) -> Counters {
         let state = self.shared.lock();
         let waiting = u64::try_from(state.queue.len()).unwrap_or(u64::MAX);
-        Counters { waiting, ..state.counters }
+        Counters {
+            waiting,
+            ..state.counters
+        }
     }
 }
 
@@ -249,13 +267,31 @@ impl Outbox {
     /// Makes an outbox for a GitHub, and the handle that feeds it.
     #[must_use]
     pub fn new(github: GitHub, pacing: Pacing) -> (Reporter, Self) {
-        let state =
-            State { queue: Queue::new(pacing.capacity), outcomes: BTreeMap::new(), counters: Counters::default() };
-        let shared =
-            Arc::new(Shared { state: Mutex::new(state), wake: Notify::new(), changed: watch::Sender::new(0) });
-        let reporter = Reporter { shared: Arc::clone(&shared) };
+        let state = State {
+            queue: Queue::new(pacing.capacity),
+            outcomes: BTreeMap::new(),
+            counters: Counters::default(),
+        };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            wake: Notify::new(),
+            changed: watch::Sender::new(0),
+        });
+        let reporter = Reporter {
+            shared: Arc::clone(&shared),
+        };
         let pace = Pace::new(pacing.between_writes);
-        (reporter, Self { shared, github, pacing, pace, known: HashMap::new(), backoffs: HashMap::new() })
+        (
+            reporter,
+            Self {
+                shared,
+                github,
+                pacing,
+                pace,
+                known: HashMap::new(),
+                backoffs: HashMap::new(),
+            },
+        )
     }
 
     /// Delivers reports for ever. May be dropped at any time: whatever was under way is found by the next one.
@@ -290,16 +326,27 @@ impl Outbox {
             // Forgotten: a person may have deleted the deployment or fixed the repository.
             Err(error) => {
                 let mut state = self.shared.lock();
-                self.shared.give_up(&mut state, &report, error.word(), error.to_string());
+                self.shared
+                    .give_up(&mut state, &report, error.word(), error.to_string());
             }
         }
     }
 
     fn delivered(&self, report: &Report, delivered: Delivered) {
         let mut state = self.shared.lock();
-        let counter = if delivered.posted { &mut state.counters.posted } else { &mut state.counters.unchanged };
+        let counter = if delivered.posted {
+            &mut state.counters.posted
+        } else {
+            &mut state.counters.unchanged
+        };
         *counter += 1;
-        self.shared.note(&mut state, report, Told::Done { deployment: delivered.deployment });
+        self.shared.note(
+            &mut state,
+            report,
+            Told::Done {
+                deployment: delivered.deployment,
+            },
+        );
     }
 
     fn put_off(&mut self, report: Report, error: &Error) {
@@ -307,7 +354,14 @@ impl Outbox {
         let mut state = self.shared.lock();
         state.counters.put_off += 1;
         state.queue.close(report.owner(), Instant::now() + wait);
-        self.shared.note(&mut state, &report, Told::Waiting { reason: error.word(), message: error.to_string() });
+        self.shared.note(
+            &mut state,
+            &report,
+            Told::Waiting {
+                reason: error.word(),
+                message: error.to_string(),
+            },
+        );
         let put = state.queue.put_back(report);
         self.shared.account(&mut state, put);
     }
@@ -315,7 +369,10 @@ impl Outbox {
     /// How long to leave an owner's repositories alone: what GitHub asked for, and in any case a growing while.
     fn wait_after(&mut self, report: &Report, error: &Error) -> Duration {
         let pacing = &self.pacing;
-        let backoff = self.backoffs.entry(report.owner().to_owned()).or_insert_with(|| pacing.backoff());
+        let backoff = self
+            .backoffs
+            .entry(report.owner().to_owned())
+            .or_insert_with(|| pacing.backoff());
         let growing = backoff.next().unwrap_or(pacing.longest_retry);
         match error {
             Error::Limited { wait: Some(asked), .. } => growing.max(*asked),

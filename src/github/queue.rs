@@ -39,7 +39,11 @@ pub(super) enum Put {
 
 impl Queue {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { capacity: capacity.max(1), waiting: VecDeque::new(), closed: HashMap::new() }
+        Self {
+            capacity: capacity.max(1),
+            waiting: VecDeque::new(),
+            closed: HashMap::new(),
+        }
     }
 
     /// Adds a report; a waiting one on the same deployment gives it its place.
@@ -71,7 +75,10 @@ impl Queue {
     /// The first report whose owner is not closed.
     pub(super) fn next(&mut self, now: Instant) -> Next {
         self.closed.retain(|_, until| *until > now);
-        let open = self.waiting.iter().position(|one| !self.closed.contains_key(one.owner()));
+        let open = self
+            .waiting
+            .iter()
+            .position(|one| !self.closed.contains_key(one.owner()));
         if let Some(report) = open.and_then(|index| self.waiting.remove(index)) {
             return Next::Report(Box::new(report));
         }
@@ -97,7 +104,13 @@ pub(super) fn same_deployment(one: &Report, other: &Report) -> bool {
 
 /// What identifies a deployment, cheap to compare.
 pub(super) fn key(report: &Report) -> [&str; 5] {
-    [&report.gate_uid, &report.revision, &report.repository, &report.environment, &report.sha]
+    [
+        &report.gate_uid,
+        &report.revision,
+        &report.repository,
+        &report.environment,
+        &report.sha,
+    ]
 }
 
 #[cfg(test)]
@@ -159,9 +172,15 @@ mod tests {
         queue.put(report("a", "1", ReportState::Completed));
         queue.put(step("a", "2"));
         assert_eq!(queue.put(step("a", "3")), Put::Dropped(Box::new(step("a", "2"))));
-        assert_eq!(queue.put(report("a", "4", ReportState::Aborted)), Put::Dropped(Box::new(step("a", "3"))));
+        assert_eq!(
+            queue.put(report("a", "4", ReportState::Aborted)),
+            Put::Dropped(Box::new(step("a", "3")))
+        );
         let oldest = report("a", "1", ReportState::Completed);
-        assert_eq!(queue.put(report("a", "5", ReportState::Aborted)), Put::Dropped(Box::new(oldest)));
+        assert_eq!(
+            queue.put(report("a", "5", ReportState::Aborted)),
+            Put::Dropped(Box::new(oldest))
+        );
         assert_eq!(names(&mut queue, Instant::now()), ["a/4:failure", "a/5:failure"]);
     }
 

@@ -177,10 +177,30 @@ impl Report {
     /// Names the first field that is not acceptable, its value, and what would be accepted.
     pub fn check(&self) -> Result<(), InvalidReport> {
         let rules: [(&'static str, &str, bool, &'static str); 6] = [
-            ("gate_uid", &self.gate_uid, is_plain(&self.gate_uid, 128), "1 to 128 characters without control characters"),
-            ("revision", &self.revision, is_plain(&self.revision, 128), "1 to 128 characters without control characters"),
-            ("repository", &self.repository, is_repository(&self.repository), "`owner/name` of a GitHub repository"),
-            ("sha", &self.sha, is_sha(&self.sha), "a full commit: 40 lower-case hexadecimal digits"),
+            (
+                "gate_uid",
+                &self.gate_uid,
+                is_plain(&self.gate_uid, 128),
+                "1 to 128 characters without control characters",
+            ),
+            (
+                "revision",
+                &self.revision,
+                is_plain(&self.revision, 128),
+                "1 to 128 characters without control characters",
+            ),
+            (
+                "repository",
+                &self.repository,
+                is_repository(&self.repository),
+                "`owner/name` of a GitHub repository",
+            ),
+            (
+                "sha",
+                &self.sha,
+                is_sha(&self.sha),
+                "a full commit: 40 lower-case hexadecimal digits",
+            ),
             (
                 "environment",
                 &self.environment,
@@ -196,7 +216,11 @@ impl Report {
         ];
         match rules.into_iter().find(|(_, _, good, _)| !good) {
             None => Ok(()),
-            Some((field, value, _, accepted)) => Err(InvalidReport { field, value: cut(value, 80), accepted }),
+            Some((field, value, _, accepted)) => Err(InvalidReport {
+                field,
+                value: cut(value, 80),
+                accepted,
+            }),
         }
     }
 
@@ -208,13 +232,22 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} on {}: {}", self.gate, self.state.word(), self.repository, self.description)
+        write!(
+            f,
+            "{} {} on {}: {}",
+            self.gate,
+            self.state.word(),
+            self.repository,
+            self.description
+        )
     }
 }
 
 /// Whether text is `owner/name`: an account (letters, digits, `-`, and `_` for managed users) and a repository name.
 fn is_repository(text: &str) -> bool {
-    let Some((owner, name)) = text.split_once('/') else { return false };
+    let Some((owner, name)) = text.split_once('/') else {
+        return false;
+    };
     let word = |part: &str, max: usize, extra: &str| {
         (1..=max).contains(&part.len()) && part.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
     };
@@ -258,24 +291,68 @@ mod tests {
 
     #[test]
     fn descriptions_hold_the_numbers_that_are_known() {
-        let all = Numbers { weight: percent(5), requests: Some(1204), ratio: Some(0.98), next: percent(25), why: "" };
+        let all = Numbers {
+            weight: percent(5),
+            requests: Some(1204),
+            ratio: Some(0.98),
+            next: percent(25),
+            why: "",
+        };
         let none = Numbers::default();
-        let because = |why| Numbers { weight: percent(5), why, ..Numbers::default() };
+        let because = |why| Numbers {
+            weight: percent(5),
+            why,
+            ..Numbers::default()
+        };
         let table = [
-            (ReportState::Stepping, all.clone(), "5 % · 1,204 requests · ratio 0.98 · next 25 %"),
+            (
+                ReportState::Stepping,
+                all.clone(),
+                "5 % · 1,204 requests · ratio 0.98 · next 25 %",
+            ),
             (ReportState::Stepping, none.clone(), "in progress"),
-            (ReportState::Stepping, Numbers { requests: Some(1), ..none.clone() }, "in progress · 1 request"),
+            (
+                ReportState::Stepping,
+                Numbers {
+                    requests: Some(1),
+                    ..none.clone()
+                },
+                "in progress · 1 request",
+            ),
             (ReportState::Stepping, because("NoEvidence"), "5 % · NoEvidence"),
             (ReportState::Held, none.clone(), "held"),
             (ReportState::Preparing, none.clone(), "preparing the canary"),
             (ReportState::Committed, none.clone(), "all steps passed, handing over"),
-            (ReportState::Completed, Numbers { next: None, ..all.clone() }, "complete · 1,204 requests · ratio 0.98"),
-            (ReportState::Aborted, because("Harm: error rate"), "aborted at 5 % · Harm: error rate"),
+            (
+                ReportState::Completed,
+                Numbers {
+                    next: None,
+                    ..all.clone()
+                },
+                "complete · 1,204 requests · ratio 0.98",
+            ),
+            (
+                ReportState::Aborted,
+                because("Harm: error rate"),
+                "aborted at 5 % · Harm: error rate",
+            ),
             (ReportState::Aborted, none.clone(), "aborted"),
             (ReportState::Superseded, because(""), "superseded at 5 %"),
             (ReportState::Superseded, none.clone(), "superseded"),
-            (ReportState::Stepping, Numbers { ratio: Some(f64::NAN), weight: percent(1), ..none.clone() }, "1 %"),
-            (ReportState::Stepping, because("two\nlines\u{1b}[31m"), "5 % · two lines [31m"),
+            (
+                ReportState::Stepping,
+                Numbers {
+                    ratio: Some(f64::NAN),
+                    weight: percent(1),
+                    ..none.clone()
+                },
+                "1 %",
+            ),
+            (
+                ReportState::Stepping,
+                because("two\nlines\u{1b}[31m"),
+                "5 % · two lines [31m",
+            ),
         ];
         for (state, numbers, expected) in table {
             assert_eq!(describe(state, &numbers), expected, "{state:?} {numbers:?}");
@@ -286,10 +363,18 @@ mod tests {
     fn descriptions_are_cut_at_140_characters_whatever_their_bytes() {
         for letter in ["x", "é", "ü·", "日本", "🚀", "👩\u{200d}💻"] {
             let why = letter.repeat(200);
-            let numbers = Numbers { weight: percent(50), requests: Some(u64::MAX), why: &why, ..Numbers::default() };
+            let numbers = Numbers {
+                weight: percent(50),
+                requests: Some(u64::MAX),
+                why: &why,
+                ..Numbers::default()
+            };
             let text = describe(ReportState::Stepping, &numbers);
             assert_eq!(text.chars().count(), DESCRIPTION_MAX, "{text}");
-            assert!(text.starts_with("50 % · 18,446,744,073,709,551,615 requests · "), "{text}");
+            assert!(
+                text.starts_with("50 % · 18,446,744,073,709,551,615 requests · "),
+                "{text}"
+            );
             assert!(text.ends_with('…'), "{text}");
         }
         assert_eq!(cut(&"x".repeat(140), 140), "x".repeat(140));
@@ -298,7 +383,13 @@ mod tests {
 
     #[test]
     fn counts_are_grouped_by_three() {
-        for (count, expected) in [(0, "0"), (999, "999"), (1000, "1,000"), (48_120, "48,120"), (1_234_567, "1,234,567")] {
+        for (count, expected) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (48_120, "48,120"),
+            (1_234_567, "1,234,567"),
+        ] {
             assert_eq!(grouped(count), expected);
         }
     }
