@@ -2,6 +2,13 @@
 //!
 //! Needs Node 20 and npm. Each test has a stand-in of its own, so that faults do not meet the wrong calls.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod standin;
 
 use std::time::{Duration, Instant};
@@ -14,7 +21,7 @@ use tollgate::github::{
 
 const CREATE: &str = "repos/create-deployment";
 const STATUS: &str = "repos/create-deployment-status";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A reporter whose outbox runs until the test ends.
 struct Teller {

@@ -11,7 +11,7 @@ use super::report::{cut, one_line};
 const MESSAGE_MAX: usize = 200;
 
 /// Longest wait that an answer can ask for. The primary limit is reset every hour.
-const WAIT_MAX: Duration = Duration::from_secs(3660);
+const WAIT_MAX: Duration = Duration::from_mins(61);
 
 /// A call to GitHub that did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -190,6 +190,14 @@ mod tests {
         Error::of_answer(StatusCode::from_u16(status).unwrap(), &map, body.as_bytes(), now)
     }
 
+    /// Status, headers, body, and the wait of a limit if it is one.
+    type Row<'a> = (
+        u16,
+        &'a [(&'static str, &'static str)],
+        &'a str,
+        Option<Option<Duration>>,
+    );
+
     #[test]
     fn limits_are_told_from_refusals() {
         let secondary = r#"{"message":"You have exceeded a secondary rate limit."}"#;
@@ -199,7 +207,7 @@ mod tests {
         let far = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "99999999999")];
         let plenty = [("x-ratelimit-remaining", "12"), ("x-ratelimit-reset", "1030")];
         let seconds = |s| Some(Some(Duration::from_secs(s)));
-        let table: [(u16, &[(&str, &str)], &str, Option<Option<Duration>>); 12] = [
+        let table: [Row<'_>; 12] = [
             (403, &[("retry-after", "7")], secondary, seconds(7)),
             (429, &[("retry-after", "7")], "", seconds(7)),
             (403, &[("retry-after", "999999")], secondary, seconds(3660)),
