@@ -1,0 +1,273 @@
+//! What a team writes about a metric: a preset, or selectors of its own.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::connection::ConnectionSpec;
+use super::selector::{Selector, SelectorError};
+
+/// A share of requests: bad ones out of all. Give a preset, or both `bad` and `total`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "has(self.preset) ? !has(self.bad) && !has(self.total) : has(self.bad) && has(self.total)",
+    "message": "give either a preset or both bad and total"
+}]))]
+pub struct RatioSpec {
+    /// A ratio that is known by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<RatioPreset>,
+    /// Counter of the bad ones, as a plain PromQL selector: `orders_failed_total{kind="card"}`.
+    /// Namespace and pod are matched by Tollgate. A series that does not exist counts as zero,
+    /// so make sure that its name is spelt as the application spells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub bad: Option<String>,
+    /// Counter of all of them, the bad ones included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub total: Option<String>,
+}
+
+/// Ratios that are known by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RatioPreset {
+    /// Answers of class 5xx, counted by the gateway (Traefik) per backend service.
+    GatewayErrors,
+    /// Answers of class 5xx, counted by the application itself as `http_requests_total` with the
+    /// label `code`, per pod.
+    HttpErrors,
+}
+
+/// A distribution of durations or sizes, judged by the share of requests above an edge.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "has(self.preset) != has(self.selector)", "message": "give either a preset or a selector"},
+    {"rule": "!(has(self.quantile) && has(self.edges))", "message": "give quantile or edges, not both"}
+]))]
+pub struct HistogramSpec {
+    /// A histogram that is known by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<HistogramPreset>,
+    /// A classic histogram as a plain PromQL selector without the ending `_bucket`:
+    /// `checkout_seconds{path="/pay"}`. Namespace and pod are matched by Tollgate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub selector: Option<String>,
+    /// The baseline's quantile that matters: the bucket edge nearest to it is judged. Without
+    /// it, and without edges, the edges nearest to the median, p90 and p99 are judged together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.01, max = 0.9999))]
+    pub quantile: Option<f64>,
+    /// Bucket edges to judge, in the histogram's unit, where they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 5))]
+    pub edges: Option<Vec<f64>>,
+}
+
+/// Histograms that are known by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum HistogramPreset {
+    /// Duration of requests in seconds, measured by the gateway (Traefik) per backend service.
+    GatewayDuration,
+    /// Duration of requests in seconds, measured by the application itself as
+    /// `http_request_duration_seconds`, per pod.
+    HttpDuration,
+}
+
+/// Why a metric cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// The fields do not go together.
+    #[error("{field}: {why}")]
+    Field {
+        /// The field, from the metric's point of view.
+        field: &'static str,
+        /// What would be accepted.
+        why: String,
+    },
+    /// A selector is refused.
+    #[error("{field}: {error}")]
+    Selector {
+        /// The field, from the metric's point of view.
+        field: &'static str,
+        /// Why.
+        error: SelectorError,
+    },
+}
+
+/// How series are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Identity {
+    /// By the pod that counted.
+    Pod,
+    /// By the backend service as Traefik's Gateway API source names it.
+    Traefik,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Measure {
+    /// Bad requests out of all requests.
+    Ratio(Ratio),
+    /// Requests above edges out of all requests.
+    Tails(Tails),
+}
+
+/// A ratio, ready to be asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ratio {
+    pub(super) identity: Identity,
+    pub(super) total: Selector,
+    /// The bad ones by a selector of their own; else those of `total` whose `code` is 5xx.
+    pub(super) bad: Option<Selector>,
+}
+
+/// A histogram, ready to be asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tails {
+    pub(super) identity: Identity,
+    pub(super) buckets: Selector,
+    pub(super) quantile: Option<f64>,
+    /// Edges in rising order; chosen by the plane from the baseline when there are none yet.
+    pub edges: Option<Vec<f64>>,
+}
+
+/// One metric of a gate, ready to be asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetricQuery {
+    /// The metric's name in the gate.
+    pub name: String,
+    /// What is counted.
+    pub measure: Measure,
+}
+
+impl MetricQuery {
+    /// Checks the metric against the labels that queries to this server match by themselves.
+    ///
+    /// # Errors
+    /// [`SpecError`] naming the label that the user's selector may not match.
+    pub fn check(&self, connection: &ConnectionSpec) -> Result<(), SpecError> {
+        let ours = [connection.namespace_label.as_str(), connection.pod_label.as_str()];
+        let selectors = match &self.measure {
+            Measure::Ratio(ratio) => vec![("ratio.total", Some(&ratio.total)), ("ratio.bad", ratio.bad.as_ref())],
+            Measure::Tails(tails) => vec![("histogram.selector", Some(&tails.buckets))],
+        };
+        for (name, selector) in selectors {
+            if let Some(label) = selector.and_then(|selector| selector.compares(&ours)) {
+                let why = format!("the label {label} is matched by Tollgate itself, leave it out");
+                return Err(field(name, &why));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl RatioSpec {
+    /// Reads the spec.
+    ///
+    /// # Errors
+    /// [`SpecError`] naming the field.
+    pub fn measure(&self) -> Result<Measure, SpecError> {
+        let by = |identity, metric| Ratio {
+            identity,
+            total: Selector::of(metric),
+            bad: None,
+        };
+        match (self.preset, &self.bad, &self.total) {
+            (Some(RatioPreset::GatewayErrors), None, None) => {
+                Ok(Measure::Ratio(by(Identity::Traefik, "traefik_service_requests_total")))
+            }
+            (Some(RatioPreset::HttpErrors), None, None) => Ok(Measure::Ratio(by(Identity::Pod, "http_requests_total"))),
+            (None, Some(bad), Some(total)) => Ok(Measure::Ratio(Ratio {
+                identity: Identity::Pod,
+                total: selector("ratio.total", total)?,
+                bad: Some(selector("ratio.bad", bad)?),
+            })),
+            _ => Err(field("ratio", "give either a preset or both bad and total")),
+        }
+    }
+}
+
+impl HistogramSpec {
+    /// Reads the spec.
+    ///
+    /// # Errors
+    /// [`SpecError`] naming the field.
+    pub fn measure(&self) -> Result<Measure, SpecError> {
+        let (identity, buckets) = match (self.preset, &self.selector) {
+            (Some(HistogramPreset::GatewayDuration), None) => (
+                Identity::Traefik,
+                Selector::of("traefik_service_request_duration_seconds_bucket"),
+            ),
+            (Some(HistogramPreset::HttpDuration), None) => {
+                (Identity::Pod, Selector::of("http_request_duration_seconds_bucket"))
+            }
+            (None, Some(base)) => {
+                let base = selector("histogram.selector", base)?;
+                if base.compares(&["le"]).is_some() {
+                    return Err(field(
+                        "histogram.selector",
+                        "le is matched by Tollgate, name edges instead",
+                    ));
+                }
+                if base.metric().ends_with("_bucket") {
+                    return Err(field("histogram.selector", "write the name without its ending _bucket"));
+                }
+                (Identity::Pod, base.with_ending("_bucket"))
+            }
+            _ => return Err(field("histogram", "give either a preset or a selector")),
+        };
+        if let Some(quantile) = self.quantile
+            && !(quantile > 0.0 && quantile < 1.0)
+        {
+            return Err(field("histogram.quantile", "a number between 0 and 1 is accepted"));
+        }
+        let edges = self.edges.as_deref().map(edges).transpose()?;
+        if edges.is_some() && self.quantile.is_some() {
+            return Err(field("histogram", "give quantile or edges, not both"));
+        }
+        Ok(Measure::Tails(Tails {
+            identity,
+            buckets,
+            quantile: self.quantile,
+            edges,
+        }))
+    }
+}
+
+/// Edges in rising order, each once.
+fn edges(given: &[f64]) -> Result<Vec<f64>, SpecError> {
+    if given.is_empty() || given.len() > 5 || given.iter().any(|edge| !edge.is_finite()) {
+        return Err(field("histogram.edges", "one to five finite numbers are accepted"));
+    }
+    let mut sorted = given.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.dedup();
+    Ok(sorted)
+}
+
+fn selector(field: &'static str, text: &str) -> Result<Selector, SpecError> {
+    Selector::parse(text).map_err(|error| SpecError::Selector { field, error })
+}
+
+fn field(field: &'static str, why: &str) -> SpecError {
+    SpecError::Field {
+        field,
+        why: why.to_owned(),
+    }
+}
+
+impl Tails {
+    /// The same histogram, judged at these edges.
+    #[must_use]
+    pub fn at(self, edges: Vec<f64>) -> Self {
+        Self {
+            edges: Some(edges),
+            ..self
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Where evidence comes from: one source per file, all of them read-only.
+//!
+//! [`Plane`] reads one Prometheus for the whole fleet. It asks few shared questions per tick,
+//! deals the answers out to (gate, metric, arm), differences the raw counters itself, and calls
+//! everything that is missing or wrong by its name instead of guessing.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `connection` | what an administrator writes about a server: address, credential, limits |
+//! | `metric` | what a team writes about a metric: presets, selectors, edges |
+//! | `selector` | a user's selector, parsed, checked, and rendered with our matchers |
+//! | `arms` | which series belongs to which arm of which gate |
+//! | `reply` | bytes of an answer to series, with every doubt named |
+//! | `counter` | raw samples to increments |
+//! | `edges` | which bucket edges a histogram is judged at |
+//! | `subscription` | what a gate asks of the plane, and what it gets |
+//! | `query` | shared questions: shapes, parts, sending |
+//! | `memory` | what is remembered of the series, bounded |
+//! | `tally` | the series of one gate's metric to one tick |
+//! | `prometheus` | the plane: one tick for every subscription |
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod arms;
+mod connection;
+mod counter;
+mod edges;
+mod memory;
+mod metric;
+mod prometheus;
+mod query;
+mod reply;
+mod selector;
+mod subscription;
+mod tally;
+
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
+mod stand_in;
+
+pub use connection::{AuthSpec, BasicSpec, ConnectionSpec, HeaderSpec, SecretRef, TlsSpec};
+pub use metric::{
+    HistogramPreset, HistogramSpec, Measure, MetricQuery, Ratio, RatioPreset, RatioSpec, SpecError, Tails,
+};
+pub use prometheus::Plane;
+pub use selector::{Selector, SelectorError};
+pub use subscription::{Answer, Collected, Costs, Subscription};
