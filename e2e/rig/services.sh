@@ -176,6 +176,7 @@ rule_files: ["$conf/prometheus-rules.d/*.yaml"]
 scrape_configs:
   - job_name: files
     file_sd_configs: [{files: ["$conf/prometheus-targets.d/*.json"], refresh_interval: 1s}]
+    fallback_scrape_protocol: PrometheusText0.0.4   # a simple test server sends no content type
 Y
   if [ "$level" = all ]; then
     cat >> "$conf/prometheus.yaml" <<Y
@@ -205,8 +206,10 @@ Y
     run alertmanager alertmanager --config.file="$conf/alertmanager.yaml" --storage.path="$state/lib/alertmanager" \
       --web.listen-address="$node_ip:9093" --cluster.listen-address=
   fi
+  # New targets are scraped after up to 6 s, with the default up to 5 s later.
   run prometheus prometheus --config.file="$conf/prometheus.yaml" --storage.tsdb.path="$state/lib/prometheus" \
-    --web.listen-address="$node_ip:9090" --web.enable-lifecycle
+    --web.listen-address="$node_ip:9090" --web.enable-lifecycle \
+    --scrape.discovery-reload-interval=1s
 }
 
 wait_usable() {

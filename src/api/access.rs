@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::labels::{ACCOUNT, NAMESPACE};
+use crate::routers;
 
 /// One line of a role, with its reason.
 struct Rule {
@@ -102,12 +103,6 @@ const OPERATOR: &[Rule] = &[
         verbs: &["get", "list"],
     },
     Rule {
-        why: "routes: weights, marks and the way back",
-        groups: &["gateway.networking.k8s.io"],
-        resources: &["httproutes", "grpcroutes"],
-        verbs: &["get", "list", "watch", "patch"],
-    },
-    Rule {
         why: "policies attached to the Service, cloned for the canary",
         groups: &["gateway.networking.k8s.io"],
         resources: &["backendtlspolicies"],
@@ -183,7 +178,7 @@ pub fn roles() -> String {
     let edit = "rbac.authorization.k8s.io/aggregate-to-edit: \"true\"";
     let admin = "rbac.authorization.k8s.io/aggregate-to-admin: \"true\"";
     [
-        cluster_role("tollgate", "The operator's rights in every namespace.", &[], OPERATOR),
+        cluster_role("tollgate", "The operator's rights in every namespace.", &[], OPERATOR) + &routers_rules(),
         binding("ClusterRole", "tollgate"),
         home_role(),
         binding("Role", "tollgate"),
@@ -241,18 +236,26 @@ fn binding(kind: &str, name: &str) -> String {
     )
 }
 
-fn lines(rules: &[Rule]) -> String {
+/// What the routers ask for, each beside its own code.
+fn routers_rules() -> String {
+    let mut text = "# what the routers need: weights, marks and the way back\n".to_owned();
+    for rule in routers::RULES {
+        text.push_str(&line(rule.groups, rule.resources, rule.verbs));
+    }
+    text
+}
+
+fn line(groups: &[&str], resources: &[&str], verbs: &[&str]) -> String {
     let list = |words: &[&str]| {
         let quoted = words.iter().map(|word| if word.is_empty() { "\"\"" } else { word });
         quoted.collect::<Vec<_>>().join(", ")
     };
-    rules.iter().fold("rules:\n".to_owned(), |mut text, rule| {
-        let (groups, resources, verbs) = (list(rule.groups), list(rule.resources), list(rule.verbs));
-        let _ = writeln!(
-            text,
-            "# {}\n- {{apiGroups: [{groups}], resources: [{resources}], verbs: [{verbs}]}}",
-            rule.why
-        );
-        text
+    let (groups, resources, verbs) = (list(groups), list(resources), list(verbs));
+    format!("- {{apiGroups: [{groups}], resources: [{resources}], verbs: [{verbs}]}}\n")
+}
+
+fn lines(rules: &[Rule]) -> String {
+    rules.iter().fold("rules:\n".to_owned(), |text, rule| {
+        text + "# " + rule.why + "\n" + &line(rule.groups, rule.resources, rule.verbs)
     })
 }

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use super::condition::Condition;
 use super::policy::{Analysis, Deadlines, Policy, Step};
 use super::release_gate::Canary;
-use super::units::Duration;
 use crate::decision::Outcome;
 
 /// The frozen plan of one attempt. It never changes; a changed policy applies to the next attempt.
@@ -51,9 +50,6 @@ pub struct CanaryAnalysisSpec {
     /// How canary and baseline are compared.
     #[serde(default)]
     pub analysis: Analysis,
-    /// How often evidence is looked at: the interval of the source when the plan was frozen.
-    #[serde(default = "ten_seconds")]
-    pub interval: Duration,
     /// What happens when the evidence does not say.
     #[serde(default)]
     pub policy: Policy,
@@ -63,14 +59,10 @@ pub struct CanaryAnalysisSpec {
     /// How long Tollgate waits for others.
     #[serde(default)]
     pub deadlines: Deadlines,
-    /// SHA-256 of the canonical JSON of steps, analysis, policy and deadlines.
+    /// SHA-256 of the canonical JSON of steps, analysis, policy, canary and deadlines.
     #[serde(default)]
     #[schemars(length(max = 64))]
     pub policy_hash: String,
-}
-
-fn ten_seconds() -> Duration {
-    "10s".into()
 }
 
 /// The gate of an attempt.
@@ -101,6 +93,10 @@ pub struct Arms {
     /// The Service of the canary.
     #[schemars(length(min = 1, max = 63))]
     pub canary_service: String,
+    /// Stable's size when the attempt began: what the canary's capacity is computed from.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub stable_pods: i64,
 }
 
 /// What became of an attempt. Written by the operator alone.

@@ -27,6 +27,22 @@ pub fn definitions() -> Result<Vec<(String, CustomResourceDefinition)>, serde_js
     .collect()
 }
 
+/// Takes defaults out of what lists hold. The API server would fill them in inside lists that
+/// GitOps tools compare as a whole, and these would report a difference for ever.
+fn without_defaults(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            // a field may be called `default`: its schema is an object with a type
+            if map.get("default").is_some_and(|default| default.get("type").is_none()) {
+                map.remove("default");
+            }
+            map.values_mut().for_each(without_defaults);
+        }
+        Value::Array(list) => list.iter_mut().for_each(without_defaults),
+        _ => {}
+    }
+}
+
 /// Joins the lines of each paragraph: where to break them is up to whoever prints them.
 fn flowing(text: &str) -> String {
     let paragraphs = text.split("\n\n").map(|paragraph| paragraph.replace('\n', " "));
@@ -53,6 +69,9 @@ fn structural(value: &mut Value) {
             }
             if let Some(Value::String(text)) = map.get_mut("description") {
                 *text = flowing(text);
+            }
+            if let Some(items) = map.get_mut("items") {
+                without_defaults(items);
             }
             map.values_mut().for_each(structural);
         }

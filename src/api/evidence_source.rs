@@ -31,12 +31,14 @@ use crate::sources::ConnectionSpec;
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.prometheus)").message("a source names exactly one of: prometheus"))]
 pub struct EvidenceSourceSpec {
     /// Whether gates that name no source use this one. At most one source may be the default.
     #[serde(default)]
     pub default: bool,
     /// A Prometheus server, or anything that speaks its HTTP API.
-    pub prometheus: ConnectionSpec,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<ConnectionSpec>,
 }
 
 /// Whether a source answers. Written by the operator alone.

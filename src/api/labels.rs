@@ -17,13 +17,13 @@ pub const ROLE: &str = "tollgate.dev/role";
 /// (whole seconds since 1970) template changes by others are refused. A label, because an
 /// annotation can be taken off through the status subresource.
 pub const HANDOVER: &str = "tollgate.dev/handover";
-/// Label of what we made: the revision it carries.
-pub const REVISION: &str = "tollgate.dev/revision";
 /// Annotation of a Deployment whose gate was deleted before its template was proven: it says so.
 pub const LEFT_PAUSED: &str = "tollgate.dev/left-paused";
 /// What every annotation begins with in which a gate keeps its mark on a route; the gate's name
 /// follows.
 pub const MARK_PREFIX: &str = "traffic.tollgate.dev/";
+/// Label of the canary's Deployment and pods: the revision they carry.
+pub const REVISION: &str = "tollgate.dev/revision";
 /// Finalizer of a gate: the route goes back to what the user wrote before the gate is gone.
 pub const FINALIZER: &str = "tollgate.dev/route";
 /// Annotation of a Deployment that names the commit its template was made from.

@@ -41,11 +41,6 @@ pub struct Metric {
     /// (or slow) requests, like 1%. A plain point estimate; no error rate is claimed for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<Share>,
-    /// Requests to the canary within a step below which neither a limit nor the absence of harm
-    /// says anything. Default: 500.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1_000_000_000))]
-    pub min_sample: Option<i64>,
 }
 
 /// How much worse than the baseline is tolerated, relative to it.
@@ -70,8 +65,6 @@ pub struct Margins {
     pub promote: Option<f64>,
     /// Largest acceptable share, when the metric is judged by a limit; 0 to below 1.
     pub limit: Option<f64>,
-    /// Smallest number of requests that says anything; 1 or more.
-    pub min_sample: f64,
 }
 
 impl Metric {
@@ -89,7 +82,6 @@ impl Metric {
             histogram: None,
             margin: None,
             limit: None,
-            min_sample: None,
         }
     }
 
@@ -101,7 +93,7 @@ impl Metric {
         let read = |field: &str, share: Option<&Share>, fits: fn(f64) -> bool, accepted: &str| match share {
             None => Ok(None),
             Some(share) => match share.fraction() {
-                Some(value) if fits(value) => Ok(Some(value)),
+                Ok(value) if fits(value) => Ok(Some(value)),
                 _ => Err(Invalid::new(field, &share.0, accepted)),
             },
         };
@@ -123,8 +115,6 @@ impl Metric {
                 |value| value < 1.0,
                 "a percentage below 100%, like 1%",
             )?,
-            #[expect(clippy::cast_precision_loss, reason = "the schema allows at most 10^9")]
-            min_sample: self.min_sample.unwrap_or(DEFAULT_MIN_SAMPLE).max(1) as f64,
         })
     }
 
@@ -150,5 +140,3 @@ impl Metric {
 
 /// Evidence of more than 10 % worse aborts.
 const DEFAULT_ABORT: f64 = 0.1;
-/// As the judge's own default.
-const DEFAULT_MIN_SAMPLE: i64 = 500;

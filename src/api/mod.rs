@@ -17,6 +17,7 @@ pub mod labels;
 mod metric;
 mod plan;
 mod policy;
+mod record;
 mod release_gate;
 mod strict;
 mod time;
@@ -33,8 +34,9 @@ pub use gate_action::{ActionStatus, Answer, GateAction, GateActionSpec};
 pub use gate_status::{AnalysisRef, AttemptStatus, GateStatus, GitHubStatus, StageWord};
 pub use invalid::Invalid;
 pub use metric::{Margin, Margins, Metric};
-pub use plan::{Occasion, Terms};
+pub use plan::Terms;
 pub use policy::{Analysis, Baseline, Concurrent, Deadlines, OnNoEvidence, Policy, Step};
+pub use record::clip;
 pub use release_gate::{
     Canary, CanaryLabels, GatewayApi, GitHub, HoldBy, ReleaseGate, ReleaseGateSpec, RouteKind, RouteRef, Target,
     Traffic, WorkloadRef,

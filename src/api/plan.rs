@@ -8,9 +8,8 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use super::canary_analysis::{Arms, CanaryAnalysisSpec, GateRef};
+use super::canary_analysis::CanaryAnalysisSpec;
 use super::invalid::Invalid;
-use super::labels::CANARY_SUFFIX;
 use super::policy::{Analysis, Deadlines, Policy, Step};
 use super::release_gate::{Canary, ReleaseGateSpec};
 use super::units::Duration;
@@ -32,21 +31,6 @@ pub struct Terms<'a> {
     pub deadlines: &'a Deadlines,
 }
 
-/// What a gate does not know by itself when its plan is frozen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Occasion {
-    /// The gate.
-    pub gate: GateRef,
-    /// The revision on trial.
-    pub revision: String,
-    /// The number of the attempt.
-    pub epoch: i64,
-    /// The source that will be asked, by name.
-    pub source: String,
-    /// The source's interval.
-    pub interval: Duration,
-}
-
 impl ReleaseGateSpec {
     /// What a release is decided by.
     #[must_use]
@@ -58,48 +42,6 @@ impl ReleaseGateSpec {
             canary: &self.canary,
             deadlines: &self.deadlines,
         }
-    }
-
-    /// The names of both arms.
-    #[must_use]
-    pub fn arms(&self) -> Arms {
-        let (workload, service) = (&self.target.workload.name, &self.target.service);
-        Arms {
-            workload: workload.clone(),
-            service: service.clone(),
-            canary_workload: format!("{workload}{CANARY_SUFFIX}"),
-            canary_service: format!("{service}{CANARY_SUFFIX}"),
-        }
-    }
-
-    /// Freezes the plan of one attempt, with nothing left to a default.
-    ///
-    /// # Errors
-    /// Names the first field that cannot be understood.
-    pub fn freeze(&self, occasion: Occasion) -> Result<CanaryAnalysisSpec, Invalid> {
-        self.terms().plan()?;
-        let mut analysis = self.analysis.clone();
-        analysis.source = Some(occasion.source);
-        let windows = |step: &Step| Step {
-            weight: step.weight,
-            min_window: step.min_window.clone().or_else(|| Some(analysis.min_window.clone())),
-            max_window: step.max_window.clone().or_else(|| Some(analysis.max_window.clone())),
-        };
-        let mut frozen = CanaryAnalysisSpec {
-            gate: Some(occasion.gate),
-            revision: occasion.revision,
-            epoch: occasion.epoch,
-            target: self.arms(),
-            steps: self.steps.iter().map(windows).collect(),
-            analysis,
-            interval: occasion.interval,
-            policy: self.policy.clone(),
-            canary: self.canary.clone(),
-            deadlines: self.deadlines.clone(),
-            policy_hash: String::new(),
-        };
-        frozen.policy_hash = frozen.terms().hash()?;
-        Ok(frozen)
     }
 }
 
@@ -117,6 +59,33 @@ impl CanaryAnalysisSpec {
     }
 }
 
+impl CanaryAnalysisSpec {
+    /// The machine's plan.
+    ///
+    /// # Errors
+    /// Names the first field that cannot be understood.
+    pub fn plan(&self) -> Result<Plan, Invalid> {
+        let plan = self.terms().plan()?;
+        Ok(if self.policy_hash.is_empty() {
+            plan
+        } else {
+            Plan {
+                policy_hash: self.policy_hash.clone(),
+                ..plan
+            }
+        })
+    }
+
+    /// Leaves nothing to a default of later days: fills in the windows of every step, then the
+    /// hash of the terms.
+    #[must_use]
+    pub fn sealed(mut self) -> Self {
+        self.steps = self.terms().windows();
+        self.policy_hash = self.terms().hash();
+        self
+    }
+}
+
 impl Terms<'_> {
     /// The machine's plan.
     ///
@@ -131,7 +100,9 @@ impl Terms<'_> {
         ordered("spec.analysis.minWindow", low, high, &self.analysis.min_window)?;
         let hold = &self.policy.on_no_evidence.hold;
         Ok(Plan {
+            policy_hash: self.hash(),
             steps: self.stops(low, high)?,
+            interval: window("spec.analysis.interval", &self.analysis.interval)?,
             holdback: percent("spec.analysis.holdback", self.analysis.holdback, 0, 50)?,
             on_inconclusive: self.policy.on_inconclusive,
             on_no_evidence: NoEvidencePolicy {
@@ -147,17 +118,35 @@ impl Terms<'_> {
         })
     }
 
-    /// SHA-256 of the canonical JSON (RFC 8785) of these terms, in hex.
-    ///
-    /// # Errors
-    /// Never for what can be stored in the API server.
-    pub fn hash(&self) -> Result<String, Invalid> {
-        let bytes = serde_json_canonicalizer::to_vec(self)
-            .map_err(|error| Invalid::new("spec", error, "finite numbers and text"))?;
-        Ok(Sha256::digest(&bytes)
+    /// SHA-256 of the canonical JSON (RFC 8785) of these terms, in hex. Steps that state the
+    /// windows of the analysis and steps that state none give the same.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        let steps = self.windows();
+        let whole = Terms {
+            steps: &steps,
+            analysis: self.analysis,
+            policy: self.policy,
+            canary: self.canary,
+            deadlines: self.deadlines,
+        };
+        // Terms hold text and finite numbers only, which cannot fail to be written.
+        let bytes = serde_json_canonicalizer::to_vec(&whole).unwrap_or_default();
+        Sha256::digest(&bytes)
             .iter()
             .map(|byte| format!("{byte:02x}"))
-            .collect())
+            .collect()
+    }
+
+    /// The steps with every window stated.
+    fn windows(&self) -> Vec<Step> {
+        let (least, most) = (&self.analysis.min_window, &self.analysis.max_window);
+        let stated = |step: &Step| Step {
+            weight: step.weight,
+            min_window: step.min_window.clone().or_else(|| Some(least.clone())),
+            max_window: step.max_window.clone().or_else(|| Some(most.clone())),
+        };
+        self.steps.iter().map(stated).collect()
     }
 
     /// The objective as the share of requests that may fail: 0.001 for 99.9%.
@@ -169,7 +158,7 @@ impl Terms<'_> {
             return Ok(None);
         };
         match slo.fraction() {
-            Some(promised) if promised > 0.0 && promised < 1.0 => Ok(Some(1.0 - promised)),
+            Ok(promised) if promised > 0.0 && promised < 1.0 => Ok(Some(1.0 - promised)),
             _ => Err(Invalid::new(
                 "spec.analysis.slo",
                 &slo.0,

@@ -50,6 +50,8 @@ pub fn default_steps() -> Vec<Step> {
 #[x_kube(
     validation = Rule::new("duration(self.minWindow) <= duration(self.maxWindow)")
         .message("minWindow must not be longer than maxWindow"),
+    validation = Rule::new("duration(self.interval) >= duration('1s') && duration(self.interval) <= duration('5m')")
+        .message("interval must be from 1s to 5m"),
 )]
 pub struct Analysis {
     /// The EvidenceSource to ask. Default: the one that is marked as default.
@@ -68,12 +70,20 @@ pub struct Analysis {
     /// reason to refuse a release. Without it a service that never fails cannot be shown safe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slo: Option<Share>,
+    /// How often evidence is looked at. Looking often costs no false aborts.
+    #[serde(default = "ten_seconds")]
+    pub interval: Duration,
     /// Shortest stay at each step, from the moment the canary receives requests.
     #[serde(default = "five_minutes")]
     pub min_window: Duration,
     /// Longest stay at each step without a clear verdict; then policy.onInconclusive applies.
     #[serde(default = "two_hours")]
     pub max_window: Duration,
+    /// Requests to the canary within a step below which neither a limit nor the absence of harm
+    /// says anything. Default: 500.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub min_sample: Option<i32>,
     /// What is compared. All of them must be safe to go on; one that shows harm aborts.
     /// Default: the share of failed requests as the gateway counts them.
     #[serde(default = "default_metrics")]
@@ -88,6 +98,10 @@ const fn five() -> i64 {
 
 fn default_metrics() -> Vec<Metric> {
     vec![Metric::gateway_errors()]
+}
+
+fn ten_seconds() -> Duration {
+    "10s".into()
 }
 
 fn five_minutes() -> Duration {
@@ -105,8 +119,10 @@ impl Default for Analysis {
             baseline: Baseline::default(),
             holdback: five(),
             slo: None,
+            interval: ten_seconds(),
             min_window: five_minutes(),
             max_window: two_hours(),
+            min_sample: None,
             metrics: default_metrics(),
         }
     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::gate_status::GateStatus;
 use super::policy::{Analysis, Deadlines, Policy, Step, default_steps};
+use crate::routers;
 
 /// What is asked of every new revision of one workload before it gets all the traffic.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -133,7 +134,7 @@ pub enum Traffic {
 pub struct GatewayApi {
     /// Every route that sends traffic to the service. In each of them the rules that name the
     /// service carry the pair during a release; everything else in them stays untouched.
-    #[schemars(length(min = 1, max = 8))]
+    #[schemars(length(min = 1, max = 16))]
     pub routes: Vec<RouteRef>,
 }
 
@@ -147,6 +148,22 @@ pub struct RouteRef {
     /// Its name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
+}
+
+impl ReleaseGateSpec {
+    /// The routes as the routers know them, in the gate's order.
+    #[must_use]
+    pub fn routes(&self) -> Vec<routers::RouteRef> {
+        let Traffic::GatewayApi(gateway) = &self.traffic;
+        let route = |route: &RouteRef| routers::RouteRef {
+            kind: match route.kind.unwrap_or_default() {
+                RouteKind::HTTPRoute => routers::RouteKind::Http,
+                RouteKind::GRPCRoute => routers::RouteKind::Grpc,
+            },
+            name: route.name.clone(),
+        };
+        gateway.routes.iter().map(route).collect()
+    }
 }
 
 /// A kind of route.

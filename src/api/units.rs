@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use super::invalid::Invalid;
 use crate::decision::Millis;
 
 /// A length of time: hours, minutes, seconds and milliseconds in this order, like `90s`, `5m`,
@@ -61,14 +62,17 @@ pub struct Share(pub String);
 const SHARE: &str = "^[0-9]{1,4}([.][0-9]{1,4})?%$";
 
 impl Share {
-    /// The fraction: 0.1 for `10%`; `None` when this is no percentage.
-    #[must_use]
-    pub fn fraction(&self) -> Option<f64> {
-        let digits = self.0.strip_suffix('%')?;
-        if !digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
-            return None;
+    /// The fraction: 0.1 for `10%`.
+    ///
+    /// # Errors
+    /// When this is no percentage.
+    pub fn fraction(&self) -> Result<f64, Invalid> {
+        let digits = self.0.strip_suffix('%').unwrap_or_default();
+        let plain = digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        match digits.parse::<f64>() {
+            Ok(percent) if plain => Ok(percent / 100.0),
+            _ => Err(Invalid::new("percentage", &self.0, "a percentage like 10% or 99.9%")),
         }
-        digits.parse::<f64>().ok().map(|percent| percent / 100.0)
     }
 }
 
@@ -127,7 +131,7 @@ mod tests {
             ("1e3%", None),
             ("1.2.3%", None),
         ] {
-            assert_eq!(Share::from(text).fraction(), expected, "{text:?}");
+            assert_eq!(Share::from(text).fraction().ok(), expected, "{text:?}");
         }
     }
 }

@@ -20,7 +20,12 @@ pub struct Args {
     #[arg(long, env = "TOLLGATE_NAMESPACE", value_name = "NAMESPACE", default_value = labels::NAMESPACE)]
     namespace: String,
     /// Answer health and metrics here
-    #[arg(long, env = "TOLLGATE_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    #[arg(
+        long,
+        env = "TOLLGATE_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "0.0.0.0:8080"
+    )]
     listen: SocketAddr,
     /// Name of the lease that the leader holds
     #[arg(long, env = "TOLLGATE_LEASE", value_name = "NAME", default_value = "tollgate")]
@@ -39,7 +44,12 @@ pub struct Args {
     #[arg(long, env = "TOLLGATE_GITHUB_SECRET", value_name = "SECRET")]
     github_secret: Option<String>,
     /// Address of GitHub's API
-    #[arg(long, env = "TOLLGATE_GITHUB_URL", value_name = "URL", default_value = "https://api.github.com")]
+    #[arg(
+        long,
+        env = "TOLLGATE_GITHUB_URL",
+        value_name = "URL",
+        default_value = "https://api.github.com"
+    )]
     github_url: String,
 }
 
@@ -59,7 +69,10 @@ impl Args {
             lease_duration: Duration::from_secs(self.lease_seconds),
             pod: self.pod,
             audit: self.audit_file.map_or(Sink::Stdout, Sink::File),
-            github: self.github_secret.map(|secret| GitHub { url: self.github_url, secret }),
+            github: self.github_secret.map(|secret| GitHub {
+                url: self.github_url,
+                secret,
+            }),
         };
         Ok(start::start(settings, stop).await?)
     }

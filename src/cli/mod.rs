@@ -1,5 +1,6 @@
 //! The commands.
 
+pub mod controller;
 pub mod manifests;
 
 use clap::{Parser, Subcommand};
@@ -16,6 +17,8 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the operator
+    Controller(controller::Args),
     /// Print or write everything a cluster needs: definitions, rights, policies, the operator
     Manifests(manifests::Args),
 }
@@ -27,7 +30,15 @@ impl Cli {
     /// What went wrong, for people.
     pub fn run(self) -> Result<(), Box<dyn std::error::Error>> {
         match self.command {
+            Command::Controller(args) => runtime()?.block_on(args.run()),
             Command::Manifests(args) => Ok(args.run()?),
         }
     }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
 }

@@ -118,7 +118,7 @@ async fn write(
 ) -> Result<(), Error> {
     let pair = subject.pair();
     let router = context.router(&subject.key.namespace);
-    for (at, fact) in subject.gate.routes().zip(&facts.routes) {
+    for (at, fact) in subject.gate.spec.routes().iter().zip(&facts.routes) {
         let untouched = fact.mark.is_none() && fact.split.exposure() == crate::decision::Percent::ZERO;
         if mark.fenced && untouched {
             continue;
@@ -206,7 +206,7 @@ async fn restore(context: &Context, subject: &Subject<'_>, decision: &Decision) 
     } else {
         routers::Keep::Nothing
     };
-    for at in subject.gate.routes() {
+    for at in &subject.gate.spec.routes() {
         let Some(route) = context.routes.get(&route_key(subject, at.kind.word(), &at.name)) else {
             continue;
         };

@@ -7,8 +7,10 @@
 use kube::core::SelectorExt;
 use serde_json::{Value, json};
 
-use super::labels::{self, Keep, Labels, Relabelled};
+use crate::api::labels::{GATE, REVISION, ROLE, ROLE_CANARY};
 use crate::decision::Revision;
+
+use super::labels::{self, Keep, Labels, Relabelled};
 
 /// The longest name of a canary Deployment. A pod's name begins with the first 58 characters of
 /// `<deployment>-<hash>-`; with 57 and the dash, a canary pod is told from a stable one by name.
@@ -119,13 +121,10 @@ pub fn service_name(service: &str) -> String {
 /// The labels that select the canary of a gate, whatever its revision.
 #[must_use]
 pub fn canary_selector(gate: &str) -> Labels {
-    [
-        (labels::GATE, gate_label(gate)),
-        (labels::ROLE, labels::CANARY.to_owned()),
-    ]
-    .into_iter()
-    .map(|(key, value)| (key.to_owned(), value))
-    .collect()
+    [(GATE, gate_label(gate)), (ROLE, ROLE_CANARY.to_owned())]
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
 }
 
 /// The gate's name as a label value: itself up to 63 characters, else its beginning and a hash.
@@ -144,9 +143,7 @@ impl Canary {
         check_origin(origin, &before)?;
         let mut relabelled = Relabelled::new(before, origin.service, origin.deployment, origin.keep);
         relabelled.after.extend(canary_selector(origin.gate));
-        relabelled
-            .after
-            .insert(labels::REVISION.to_owned(), origin.revision.0.clone());
+        relabelled.after.insert(REVISION.to_owned(), origin.revision.0.clone());
         check_apart(origin, &relabelled)?;
         Ok(Self {
             deployment: deployment(origin, &relabelled),
@@ -183,7 +180,7 @@ fn name(object: &Value) -> String {
 }
 
 fn check_origin(origin: &Origin, before: &Labels) -> Result<(), Refusal> {
-    let reserved = [labels::GATE, labels::ROLE, labels::REVISION];
+    let reserved = [GATE, ROLE, REVISION];
     if let Some(ours) = reserved.into_iter().find(|key| before.contains_key(*key)) {
         return Err(Refusal::Reserved(ours.to_owned()));
     }
@@ -222,11 +219,11 @@ fn check_apart(origin: &Origin, relabelled: &Relabelled) -> Result<(), Refusal> 
 
 /// Metadata of a copy: labels and annotations, ours, and the gate as controlling owner. The
 /// labels are kept because admission may ask for some and because monitors select Services.
-fn metadata(origin: &Origin, copied: &Value, name: String) -> Value {
+fn metadata(origin: &Origin, copied: &Value, name: &str) -> Value {
     let mut own_labels = labels::at(copied, "/metadata/labels");
     own_labels.retain(|key, _| !key.starts_with(labels::PREFIX));
     own_labels.extend(canary_selector(origin.gate));
-    own_labels.insert(labels::REVISION.to_owned(), origin.revision.0.clone());
+    own_labels.insert(REVISION.to_owned(), origin.revision.0.clone());
     let mut annotations = labels::at(copied, "/metadata/annotations");
     annotations.retain(|key, _| !UNCOPIED.iter().any(|prefix| key.starts_with(prefix)));
     json!({
@@ -234,14 +231,19 @@ fn metadata(origin: &Origin, copied: &Value, name: String) -> Value {
         "namespace": copied["metadata"]["namespace"],
         "labels": own_labels,
         "annotations": annotations,
-        "ownerReferences": [{
-            "apiVersion": "tollgate.dev/v1alpha1",
-            "kind": "ReleaseGate",
-            "name": origin.gate,
-            "uid": origin.uid,
-            "controller": true,
-            "blockOwnerDeletion": false,
-        }],
+        "ownerReferences": [owner(origin.gate, origin.uid)],
+    })
+}
+
+/// The gate as controlling owner: what it made goes when it goes.
+pub(super) fn owner(gate: &str, uid: &str) -> Value {
+    json!({
+        "apiVersion": "tollgate.dev/v1alpha1",
+        "kind": "ReleaseGate",
+        "name": gate,
+        "uid": uid,
+        "controller": true,
+        "blockOwnerDeletion": false,
     })
 }
 
@@ -258,7 +260,7 @@ fn deployment(origin: &Origin, relabelled: &Relabelled) -> Value {
     json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": metadata(origin, origin.deployment, deployment_name(&name(origin.deployment))),
+        "metadata": metadata(origin, origin.deployment, &deployment_name(&name(origin.deployment))),
         "spec": spec,
     })
 }
@@ -352,7 +354,7 @@ fn service(origin: &Origin) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(origin, origin.service, service_name(&name(origin.service))),
+        "metadata": metadata(origin, origin.service, &service_name(&name(origin.service))),
         "spec": spec,
     })
 }
@@ -456,7 +458,11 @@ mod tests {
 
     fn kept(canary: &Canary) -> Value {
         let labels = canary.pod_labels().iter();
-        labels.filter(|(key, _)| !key.starts_with(labels::PREFIX)).collect()
+        json!(
+            labels
+                .filter(|(key, _)| !key.starts_with(labels::PREFIX))
+                .collect::<std::collections::BTreeMap<_, _>>()
+        )
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub fn needed(weight: Percent, stable_at_start: i64, stable_now: i64) -> i64 {
     i64::try_from(share).unwrap_or(i64::MAX)
 }
 
-/// Whether a HorizontalPodAutoscaler or a KEDA ScaledObject scales this Deployment.
+/// Whether a `HorizontalPodAutoscaler` or a KEDA `ScaledObject` scales this Deployment.
 #[must_use]
 pub fn scales(autoscaler: &Value, deployment: &str) -> bool {
     let target = &autoscaler["spec"]["scaleTargetRef"];
@@ -190,6 +190,8 @@ fn patch(autoscaler: &Value, manager: &str, operation: Value) -> Write {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::needless_pass_by_value, reason = "builders of JSON read better so")]
+
     use proptest::prelude::*;
 
     use super::*;
@@ -315,9 +317,9 @@ mod tests {
         }
     }
 
-    fn nothing(kind: &str, version: &str) -> Option<Write> {
-        Some(apply(json!({
-            "apiVersion": version, "kind": kind, "metadata": {"name": "checkout", "namespace": "shop"}})))
+    fn nothing(kind: &str, version: &str) -> Write {
+        apply(json!({
+            "apiVersion": version, "kind": kind, "metadata": {"name": "checkout", "namespace": "shop"}}))
     }
 
     #[test]
@@ -336,7 +338,10 @@ mod tests {
         let theirs = json!({"manager": "argocd", "fieldsV1": {"f:spec": {"f:behavior": {"f:scaleUp": {}}}}});
         let entries = &mut guarded["metadata"]["managedFields"];
         entries.as_array_mut().expect("managers").push(theirs);
-        assert_eq!(unguard(&guarded), nothing("HorizontalPodAutoscaler", "autoscaling/v2"));
+        assert_eq!(
+            unguard(&guarded),
+            Some(nothing("HorizontalPodAutoscaler", "autoscaling/v2"))
+        );
     }
 
     #[test]
@@ -352,7 +357,10 @@ mod tests {
             )
         );
         let max = guarded(hpa(json!({"scaleDown": {"selectPolicy": "Max"}}), owner));
-        assert_eq!(unguard(&max), nothing("HorizontalPodAutoscaler", "autoscaling/v2"));
+        assert_eq!(
+            unguard(&max),
+            Some(nothing("HorizontalPodAutoscaler", "autoscaling/v2"))
+        );
     }
 
     #[test]
@@ -360,7 +368,10 @@ mod tests {
         let mut changed = guarded(hpa(Value::Null, json!([])));
         changed["spec"]["behavior"]["scaleDown"]["selectPolicy"] = json!("Min");
         assert!(matches!(guard(&changed), Some(Write::Apply { .. })));
-        assert_eq!(unguard(&changed), nothing("HorizontalPodAutoscaler", "autoscaling/v2"));
+        assert_eq!(
+            unguard(&changed),
+            Some(nothing("HorizontalPodAutoscaler", "autoscaling/v2"))
+        );
     }
 
     #[test]
@@ -394,6 +405,6 @@ mod tests {
         assert_eq!(unguard(&object), None, "the user's own pause stays");
         object["metadata"]["managedFields"] = json!([{"manager": GUARD, "fieldsV1": {"f:metadata": {}}}]);
         assert_eq!(guard(&object), None);
-        assert_eq!(unguard(&object), nothing("ScaledObject", "keda.sh/v1alpha1"));
+        assert_eq!(unguard(&object), Some(nothing("ScaledObject", "keda.sh/v1alpha1")));
     }
 }

@@ -7,7 +7,7 @@ use kube::api::ApiResource;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
 
-use crate::api::{Analysis, EvidenceSource, GateAction};
+use crate::api::{Analysis, EvidenceSource, GateAction, GitHubStatus, labels};
 use crate::audit::Audit;
 use crate::decision::Millis;
 use crate::github;
@@ -21,6 +21,7 @@ use super::gather::Subject;
 use super::judge::Judge;
 use super::lease::Leadership;
 use super::memory::Memory;
+use super::survey::Optional;
 use super::watch::{RouteBook, Workload};
 
 /// Longest wait for one answer of the API server.
@@ -54,6 +55,8 @@ pub struct Context {
     pub audit: Audit,
     /// Kinds that scale Deployments in this cluster.
     pub autoscalers: Vec<ApiResource>,
+    /// Kinds that only some clusters have.
+    pub optional: Optional,
     /// GitHub deployments, when credentials are given.
     pub github: Option<github::Reporter>,
 }
@@ -96,6 +99,37 @@ impl Context {
                 .map_or_else(|| "default".to_owned(), |source| source.name_any())
         };
         analysis.source.clone().unwrap_or_else(default)
+    }
+
+    /// The commit that a gate's Deployment was made from, as its annotation or label says.
+    #[must_use]
+    pub fn commit(&self, subject: &Subject<'_>) -> Option<String> {
+        let workload = self.workload(&subject.key.namespace, subject.workload())?;
+        let annotation = workload
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|all| all.get(labels::COMMIT));
+        annotation
+            .map(String::as_str)
+            .or_else(|| workload.label(labels::COMMIT))
+            .map(str::to_owned)
+    }
+
+    /// Where the last report of a gate stands at GitHub.
+    #[must_use]
+    pub fn github_status(&self, subject: &Subject<'_>) -> Option<GitHubStatus> {
+        subject.gate.spec.github.as_ref()?;
+        let outcome = self.github.as_ref()?.outcome(subject.gate.metadata.uid.as_deref()?)?;
+        let (deployment, error) = match outcome.told {
+            github::Told::Done { deployment } => (deployment, None),
+            github::Told::Waiting { message, .. } | github::Told::GivenUp { message, .. } => (None, Some(message)),
+        };
+        Some(GitHubStatus {
+            deployment: deployment.and_then(|id| i64::try_from(id).ok()),
+            state: Some(outcome.state.word().to_owned()),
+            error,
+        })
     }
 
     /// Whether a request was answered by us although the watch does not show it yet.

@@ -148,6 +148,7 @@ const fn worth_telling(reason: Reason) -> bool {
         | Reason::Adopted
         | Reason::Started
         | Reason::CanaryNotReady
+        | Reason::NotRolledOut
         | Reason::RouteNotProgrammed
         | Reason::MinWindow
         | Reason::TooFew

@@ -46,6 +46,15 @@ impl Subject<'_> {
         routers::Pair::new(&self.key.name, &self.key.namespace, &self.gate.spec.target.service)
     }
 
+    /// The weight of the step the attempt was at before this pass.
+    #[must_use]
+    pub fn weight(&self) -> Option<crate::decision::Percent> {
+        match self.state.attempt.as_ref()?.stage {
+            Stage::Stepping(step) => Some(self.frozen.plan.weight_at(step)),
+            _ => None,
+        }
+    }
+
     /// The step the machine is at, and the one it may go to.
     fn steps(&self) -> (Option<usize>, usize) {
         match self.state.attempt.as_ref().map(|attempt| attempt.stage) {
@@ -104,7 +113,7 @@ fn fact(workload: &Workload) -> Option<WorkloadFact> {
 async fn routes(context: &Context, subject: &Subject<'_>, begins: bool) -> Result<Vec<RouteFact>, Error> {
     let pair = subject.pair();
     let mut facts = Vec::new();
-    for reference in subject.gate.routes() {
+    for reference in &subject.gate.spec.routes() {
         let known = context
             .routes
             .get(&route_key(subject, reference.kind.word(), &reference.name));
@@ -197,7 +206,7 @@ async fn blocked(context: &Context, subject: &Subject<'_>) -> Result<Option<crat
     if let Some(known) = known.filter(|known| known.epoch == attempt.epoch && now - known.at < AGAIN) {
         return Ok(known.blocks);
     }
-    let found = survey::look(context, subject, attempt.epoch).await?;
+    let found = survey::look(context, subject, attempt).await?;
     let blocks = found.blocks;
     context
         .memory

@@ -11,6 +11,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{Selector, SelectorExt};
 use serde_json::{Value, json};
 
+use crate::api::labels::{CANARY_SUFFIX, GATE};
+
 use super::revision::digest;
 
 /// Labels by key.
@@ -18,14 +20,6 @@ pub type Labels = BTreeMap<String, String>;
 
 /// What all our labels and annotations begin with.
 pub const PREFIX: &str = "tollgate.dev/";
-/// Names the gate: on an adopted Deployment and on everything made for a canary.
-pub const GATE: &str = "tollgate.dev/gate";
-/// Says which side of a release an object is for. Only canaries carry it, with [`CANARY`].
-pub const ROLE: &str = "tollgate.dev/role";
-/// The only value of [`ROLE`].
-pub const CANARY: &str = "canary";
-/// The revision that a canary runs.
-pub const REVISION: &str = "tollgate.dev/revision";
 
 /// The longest label value, and the longest name of a Service.
 pub const LABEL_LENGTH: usize = 63;
@@ -54,13 +48,11 @@ pub enum Keep {
 #[must_use]
 pub fn suffixed(text: &str, longest: usize) -> String {
     if text.is_empty() {
-        return CANARY.to_owned();
+        // A label's value may be empty; a dash must not be its first character.
+        return CANARY_SUFFIX.trim_start_matches('-').to_owned();
     }
-    if text.len() + 1 + CANARY.len() <= longest {
-        return format!("{text}-{CANARY}");
-    }
-    let short = shortened(text, longest.saturating_sub(1 + CANARY.len()));
-    format!("{short}-{CANARY}")
+    let head = shortened(text, longest.saturating_sub(CANARY_SUFFIX.len()));
+    format!("{head}{CANARY_SUFFIX}")
 }
 
 /// A text that fits: itself, or its beginning and a hash of the whole.

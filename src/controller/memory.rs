@@ -9,6 +9,7 @@ use crate::api::GateStatus;
 use crate::decision::{Millis, Reason, Record, State};
 
 use super::frozen::Frozen;
+use super::workload::Built;
 
 /// Namespace and name of a gate.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +38,8 @@ pub struct Known {
     pub shown: Option<GateStatus>,
     /// The plan of the attempt in flight.
     pub frozen: Option<Arc<Frozen>>,
+    /// The canary of the attempt in flight, built from what the user wrote.
+    pub built: Option<(i64, Arc<Built>)>,
     /// What pre-flight found for this attempt, and when it was looked for.
     pub preflight: Option<Preflight>,
     /// Decisions of the attempt in flight that changed something, oldest first, at most 20.

@@ -3,6 +3,7 @@
 //! The only room that performs effects on the cluster. It raises a weight only as leader; the
 //! way to the safe target is open to every live replica.
 
+pub mod attached;
 pub mod canary;
 pub mod capacity;
 pub mod context;

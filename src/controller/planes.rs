@@ -104,7 +104,9 @@ async fn connect(context: &Context, name: &str, plane: &mut Option<(String, Plan
     if plane.as_ref().is_some_and(|(known, _)| *known == version) {
         return Ok(());
     }
-    let connection = source.spec.prometheus.clone();
+    let Some(connection) = source.spec.prometheus.clone() else {
+        return Err(format!("EvidenceSource {name:?} names no prometheus"));
+    };
     let secrets = secrets(context, &connection).await.map_err(|error| error.to_string())?;
     let client = connection.client(&secrets).map_err(|error| error.to_string())?;
     let made = Plane::new(connection, client).map_err(|error| error.to_string())?;

@@ -3,7 +3,7 @@
 
 use kube::Resource;
 
-use crate::decision::{Decision, Effect, Facts, Outcome, Reason, Record, Stage};
+use crate::decision::{Attempt, Decision, Effect, Facts, Outcome, Percent, Reason, Record, Stage};
 use crate::github::{self, ReportState};
 
 use super::context::Context;
@@ -89,8 +89,10 @@ fn report_to_github(context: &Context, subject: &Subject<'_>, facts: &Facts, dec
         (_, Stage::Preparing) => ReportState::Preparing,
         (_, Stage::Stepping(_) | Stage::HandingOver | Stage::Restoring) => ReportState::Stepping,
     };
-    let commit = context.commit(subject);
-    let numbers = github::Numbers::of(&subject.frozen.plan, attempt, facts.judged.as_ref());
+    let Some(sha) = context.commit(subject) else {
+        return;
+    };
+    let numbers = numbers(subject, attempt, facts, decision);
     reporter.submit(github::Report {
         gate_uid: subject.gate.metadata.uid.clone().unwrap_or_default(),
         gate: subject.key.to_string(),
@@ -99,10 +101,41 @@ fn report_to_github(context: &Context, subject: &Subject<'_>, facts: &Facts, dec
             .environment
             .clone()
             .unwrap_or_else(|| subject.gate.spec.environment.clone()),
-        sha: commit,
+        sha,
         revision: attempt.revision.0.clone(),
         description: github::describe(state, &numbers),
         state,
         log_url: None,
     });
+}
+
+/// The numbers of the metric that is furthest from safe, and where the release is.
+fn numbers<'a>(subject: &Subject<'_>, attempt: &Attempt, facts: &Facts, decision: &Decision) -> github::Numbers<'a> {
+    let reading = facts.judged.as_ref().and_then(|judged| {
+        judged
+            .readings
+            .iter()
+            .min_by(|a, b| (a.safety[0] - a.safety[1]).total_cmp(&(b.safety[0] - b.safety[1])))
+    });
+    let plan = &subject.frozen.plan;
+    let step = if let Stage::Stepping(step) = attempt.stage {
+        Some(step)
+    } else {
+        None
+    };
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a count of requests"
+    )]
+    let requests = reading.map(|reading| reading.canary[1] as u64);
+    github::Numbers {
+        weight: step.map(|step| plan.weight_at(step)).or_else(|| subject.weight()),
+        requests,
+        ratio: reading.and_then(|reading| reading.ratio),
+        next: step
+            .map(|step| plan.weight_at(step.saturating_add(1)))
+            .filter(|next| *next > Percent::ZERO),
+        why: decision.reason.word(),
+    }
 }

@@ -1,4 +1,4 @@
-//! The name of a pod template, computed here because a held Deployment has no new ReplicaSet.
+//! The name of a pod template, computed here because a held Deployment has no new `ReplicaSet`.
 //!
 //! A difference that is seen but means nothing costs one trial; a difference that is overlooked
 //! lets a change through untried. So only what certainly makes no new revision is left out of
@@ -39,8 +39,12 @@ pub(super) fn digest(value: &Value) -> String {
     // A JSON value always has a canonical form; if the library ever disagrees, its plain form is
     // still the same for the same value.
     let bytes = serde_json_canonicalizer::to_vec(value).unwrap_or_else(|_| value.to_string().into_bytes());
-    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    hex.chars().take(DIGITS).collect()
+    let hash = Sha256::digest(bytes);
+    let digits = hash.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits
+        .take(DIGITS)
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
 }
 
 fn essence(template: &Value) -> Value {

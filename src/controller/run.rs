@@ -118,6 +118,21 @@ where
     (store, stream.boxed())
 }
 
+impl Caches {
+    /// Waits until every cache has been filled once. They fill while the controller runs.
+    pub fn ready(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (gates, workloads) = (self.gates.clone(), self.workloads.clone());
+        let (actions, sources) = (self.actions.clone(), self.sources.clone());
+        async move {
+            // A cache that will never be filled any more has been dropped with the controller.
+            let _ = gates.wait_until_ready().await;
+            let _ = workloads.wait_until_ready().await;
+            let _ = actions.wait_until_ready().await;
+            let _ = sources.wait_until_ready().await;
+        }
+    }
+}
+
 /// Runs passes until it is told to stop, and finishes those that have begun.
 pub async fn run(
     context: Arc<Context>,
@@ -253,7 +268,9 @@ fn concerned(gates: &Store<Gate>, (namespace, kind, name): &RouteKey) -> Vec<Obj
     let names = |gate: &Gate| {
         gate.meta().namespace.as_ref() == Some(namespace)
             && gate.0.as_ref().is_ok_and(|gate| {
-                gate.routes()
+                gate.spec
+                    .routes()
+                    .iter()
                     .any(|route| route.kind.word() == kind && route.name == *name)
             })
     };

@@ -20,7 +20,7 @@ use super::lease::{self, Election};
 use super::memory::Memory;
 use super::run::{self, Scope};
 use super::watch::RouteBook;
-use super::{crash, guard};
+use super::{crash, guard, survey};
 
 /// How long passes in flight may take to end after the stop.
 const GRACE: Duration = Duration::from_secs(20);
@@ -116,6 +116,7 @@ pub async fn start(settings: Settings, stop: CancellationToken) -> Result<(), St
     let audit = Audit::open(&settings.audit, None, move || dropped.audit_dropped())?;
     let context = Arc::new(Context {
         autoscalers: guard::kinds(&client).await,
+        optional: survey::Optional::discover(&client).await,
         client,
         namespace: settings.namespace,
         workloads: caches.workloads.clone(),
@@ -125,7 +126,7 @@ pub async fn start(settings: Settings, stop: CancellationToken) -> Result<(), St
         memory: Memory::default(),
         judge: Arc::new(judge),
         leadership,
-        metrics,
+        metrics: Arc::new(metrics),
         events,
         audit,
         github,
@@ -141,7 +142,9 @@ pub async fn start(settings: Settings, stop: CancellationToken) -> Result<(), St
     health.stop();
     ended.cancel();
     let _ = tokio::time::timeout(GRACE, electing).await;
-    context.audit.flush(Duration::from_secs(2));
+    if !context.audit.flush(Duration::from_secs(2)) {
+        tracing::warn!("the export of the audit log is not complete");
+    }
     for task in [telling, publishing] {
         task.abort();
     }
@@ -178,8 +181,14 @@ async fn reporter(client: &Client, namespace: &str, github: &GitHub) -> Result<R
             .map(|text| text.trim().to_owned())
     };
     let credentials = match (text("token"), text("appId"), text("privateKey")) {
-        (Some(token), None, None) => github::Credentials::token(token),
-        (None, Some(id), Some(key)) => github::Credentials::app(&id, key).map_err(StartError::GitHub)?,
+        (Some(token), None, None) => github::Credentials::Token(token.into()),
+        (None, Some(id), Some(key)) => github::Credentials::App {
+            id: id
+                .parse()
+                .map_err(|_| StartError::GitHub(format!("appId is {id:?}; it must be the App's number")))?,
+            private_key: key.into(),
+            installation: None,
+        },
         _ => {
             let wanted = "key token, or keys appId and privateKey";
             return Err(StartError::GitHub(format!(

@@ -1,11 +1,20 @@
 //! A route as a whole: what it says, and what it becomes. No calls; from JSON to JSON.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::note::{Kept, Note, Original, Owner};
 use super::rules::{Pairs, Rule};
 use super::{Error, Pair, SPLIT_LABEL, owners};
 use crate::decision::{Mark, Percent, RouteFact, SafeTarget, Split};
+
+/// How a pair leaves a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    /// The latest attempt that the decision knew of; a later one's split is left alone.
+    pub attempt: i64,
+    /// What stays in the annotation.
+    pub keep: Keep,
+}
 
 /// What stays of our annotation when a route is put back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,10 +94,15 @@ pub(super) fn split_at(route: &Value, pair: &Pair, mark: &Mark) -> Result<Value,
         canary: pair.canary.clone(),
         original: own.map(|(_, original)| original.clone()).collect(),
     });
+    let owners = if named {
+        former_owners(route, pair, live)
+    } else {
+        live.map(|n| n.owners).unwrap_or_default()
+    };
     let note = Note {
         mark,
         split: kept,
-        owners: former_owners(route, pair, live),
+        owners,
     };
     Ok(assembled(route, pair, &rules, Some(&note)))
 }
@@ -97,11 +111,11 @@ pub(super) fn split_at(route: &Value, pair: &Pair, mark: &Mark) -> Result<Value,
 /// back afterwards, see [`handed_back`].
 ///
 /// # Errors
-/// [`Error::Fenced`] when the route carries a later attempt than `attempt`.
-pub(super) fn restored(route: &Value, pair: &Pair, attempt: i64, keep: Keep) -> Result<Value, Error> {
+/// [`Error::Fenced`] when the route carries a later attempt than the one that is ending.
+pub(super) fn restored(route: &Value, pair: &Pair, ending: Ending) -> Result<Value, Error> {
     let live = Note::of(route, pair);
-    if let Some(mark) = live.as_ref().map(|n| &n.mark).filter(|m| m.epoch > attempt) {
-        return Err(refused(mark, attempt, Percent::ZERO));
+    if let Some(mark) = live.as_ref().map(|n| &n.mark).filter(|m| m.epoch > ending.attempt) {
+        return Err(refused(mark, ending.attempt, Percent::ZERO));
     }
     let mut rules = read(route, &pairs(route, pair));
     let originals = originals(route, pair, &rules);
@@ -110,17 +124,12 @@ pub(super) fn restored(route: &Value, pair: &Pair, attempt: i64, keep: Keep) -> 
             rule.rest(original);
         }
     }
-    let note = live.and_then(|note| {
-        let owners = former_owners(route, pair, Some(note.clone()));
-        left(
-            Note {
-                split: None,
-                owners,
-                ..note
-            },
-            keep,
-            &rules,
-        )
+    let note = live.and_then(|mut note| {
+        if note.split.is_some() {
+            note.owners = former_owners(route, pair, Some(note.clone()));
+            note.split = None;
+        }
+        left(note, ending.keep, &rules)
     });
     Ok(assembled(route, pair, &rules, note.as_ref()))
 }
@@ -246,23 +255,19 @@ fn set(route: &mut Value, map: &str, key: &str, value: Option<String>) {
     let Some(metadata) = route.get_mut("metadata").and_then(Value::as_object_mut) else {
         return;
     };
-    match value {
-        Some(value) => {
-            let entries = metadata.entry(map).or_insert_with(|| json!({}));
-            if !entries.is_object() {
-                *entries = Value::Object(Map::new());
-            }
-            if let Some(entries) = entries.as_object_mut() {
-                entries.insert(key.to_owned(), value.into());
-            }
+    let Some(value) = value else {
+        let entries = metadata.get_mut(map).and_then(Value::as_object_mut);
+        if entries.is_some_and(|e| e.remove(key).is_some() && e.is_empty()) {
+            metadata.remove(map);
         }
-        None => {
-            let entries = metadata.get_mut(map).and_then(Value::as_object_mut);
-            let empty = entries.is_some_and(|e| e.remove(key).is_some() && e.is_empty());
-            if empty {
-                metadata.remove(map);
-            }
-        }
+        return;
+    };
+    let entries = metadata.entry(map).or_insert_with(|| json!({}));
+    if !entries.is_object() {
+        *entries = json!({});
+    }
+    if let Some(entries) = entries.as_object_mut() {
+        entries.insert(key.to_owned(), value.into());
     }
 }
 

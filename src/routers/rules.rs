@@ -256,9 +256,16 @@ impl Rule {
         merged().map(|w| Some(w / scale)).collect()
     }
 
-    /// Splits the rule. The whole share at one side needs no hundredths, so it is never refused.
+    /// Splits the rule. The whole share at one side needs no hundredths, so it is never refused; a
+    /// share of nothing brings no canary into a rule that names none.
     pub fn split(&mut self, original: &Original, share: Percent, pairs: &Pairs, at: usize) -> Result<(), Error> {
-        if share == Percent::ZERO && !self.names_own_canary() {
+        let mut own = self
+            .slots
+            .iter()
+            .zip(&original.weights)
+            .filter(|(slot, _)| slot.is_own());
+        let nothing = share == Percent::ZERO || own.all(|(_, weight)| *weight == Some(0));
+        if nothing && !self.names_own_canary() {
             self.rest(original);
             return Ok(());
         }

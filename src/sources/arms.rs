@@ -1,1 +1,234 @@
 //! Which series belongs to which arm of which gate.
+//!
+//! Arms are told apart by exact names, never by prefixes: `shop` must not count the pods of
+//! `shop-api`, nor stable those of the canary. A name that two arms could claim is refused.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::connection::ConnectionSpec;
+use super::metric::Identity;
+use super::selector::{Comparison, Op, one_of};
+use super::subscription::Subscription;
+
+/// The labels of a series.
+pub(super) type Labels = BTreeMap<String, String>;
+
+/// The characters of the hashes and random endings in pod names: no vowels, no digits that look
+/// like letters (`SafeEncodeString` and `rand.String` of Kubernetes' apimachinery).
+const ALPHABET: &str = "bcdfghjklmnpqrstvwxz2456789";
+/// Length of the random ending of a generated name (apiserver's `SimpleNameGenerator`).
+const ENDING: usize = 5;
+/// What a generated name is cut to before its ending is added (the same place).
+const CUT: usize = 58;
+/// A ReplicaSet's hash is a 32-bit number in decimal, re-encoded: at most ten characters. Fewer
+/// than six are as rare as one in 40,000 and refused, as `db` in `shop-db-x2v4b` is a name.
+const HASH: std::ops::RangeInclusive<usize> = 6..=10;
+
+/// Whose requests a series counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Role {
+    Baseline,
+    Canary,
+}
+
+/// One arm of one gate under one name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Claim {
+    gate: usize,
+    role: Role,
+    port: Option<u16>,
+    /// Namespace and name of the object that is meant.
+    object: (String, String),
+}
+
+/// Names, and the arms that claim them.
+pub(super) struct Book<'a> {
+    identity: Identity,
+    connection: &'a ConnectionSpec,
+    claims: HashMap<(String, String), Vec<Claim>>,
+    /// Gates whose arms cannot be told apart, by their place, with the reason.
+    refused: BTreeMap<usize, String>,
+}
+
+impl<'a> Book<'a> {
+    /// Enters both arms of every subscription.
+    pub(super) fn open(identity: Identity, connection: &'a ConnectionSpec, gates: &[Subscription]) -> Self {
+        let mut book = Self {
+            identity,
+            connection,
+            claims: HashMap::new(),
+            refused: BTreeMap::new(),
+        };
+        for (gate, subscription) in gates.iter().enumerate() {
+            let (baseline, canary) = match identity {
+                Identity::Pod => (&subscription.workload, &subscription.canary_workload),
+                Identity::Traefik => (&subscription.service, &subscription.canary_service),
+            };
+            for (role, name) in [(Role::Baseline, baseline), (Role::Canary, canary)] {
+                book.enter(Claim {
+                    gate,
+                    role,
+                    port: subscription.port,
+                    object: (subscription.namespace.clone(), name.clone()),
+                });
+            }
+        }
+        book
+    }
+
+    fn enter(&mut self, claim: Claim) {
+        let (namespace, name) = claim.object.clone();
+        let key = match self.identity {
+            Identity::Pod => (namespace, name),
+            Identity::Traefik => (String::new(), traefik_name(&namespace, &name)),
+        };
+        let claims = self.claims.entry(key).or_default();
+        for other in claims.iter() {
+            if other.object != claim.object || other.role != claim.role {
+                let both = format!(
+                    "{}/{} and {}/{} cannot be told apart in these metrics",
+                    other.object.0, other.object.1, claim.object.0, claim.object.1
+                );
+                self.refused.insert(other.gate, both.clone());
+                self.refused.insert(claim.gate, both);
+            }
+        }
+        claims.push(claim);
+    }
+
+    /// Why the arms of this gate cannot be told apart, if so.
+    pub(super) fn refusal(&self, gate: usize) -> Option<&str> {
+        self.refused.get(&gate).map(String::as_str)
+    }
+
+    /// The comparisons that narrow a query to these gates: wide enough to miss nothing, as the
+    /// answer is dealt out by exact names.
+    pub(super) fn comparisons(&self, gates: &[&Subscription]) -> Vec<Comparison> {
+        match self.identity {
+            Identity::Pod => self.pod_comparisons(gates),
+            Identity::Traefik => {
+                let names: BTreeSet<String> = gates
+                    .iter()
+                    .flat_map(|gate| [&gate.service, &gate.canary_service].map(|name| (gate, name)))
+                    .map(|(gate, name)| traefik_name(&gate.namespace, name))
+                    .collect();
+                let names = one_of(names.iter().map(String::as_str));
+                vec![Comparison {
+                    label: self.connection.service_label.clone(),
+                    op: Op::Match,
+                    value: format!("(?:{names})-[0-9]+@kubernetesgateway"),
+                }]
+            }
+        }
+    }
+
+    fn pod_comparisons(&self, gates: &[&Subscription]) -> Vec<Comparison> {
+        let namespaces: BTreeSet<&str> = gates.iter().map(|gate| gate.namespace.as_str()).collect();
+        let workloads: BTreeSet<&str> = gates
+            .iter()
+            .flat_map(|gate| [gate.workload.as_str(), gate.canary_workload.as_str()])
+            .collect();
+        let namespace = match (namespaces.len(), namespaces.first()) {
+            (1, Some(only)) => (Op::Equal, (*only).to_owned()),
+            _ => (Op::Match, one_of(namespaces)),
+        };
+        let comparison = |label: &String, (op, value)| Comparison {
+            label: label.clone(),
+            op,
+            value,
+        };
+        vec![
+            comparison(&self.connection.namespace_label, namespace),
+            comparison(
+                &self.connection.pod_label,
+                (Op::Match, format!("(?:{})-.+", one_of(workloads))),
+            ),
+        ]
+    }
+
+    /// The arms that this series counts for.
+    pub(super) fn owners(&self, labels: &Labels) -> Vec<(usize, Role)> {
+        match self.identity {
+            Identity::Pod => self.pod_owners(labels),
+            Identity::Traefik => self.traefik_owners(labels),
+        }
+    }
+
+    fn pod_owners(&self, labels: &Labels) -> Vec<(usize, Role)> {
+        let (Some(namespace), Some(pod)) = (
+            labels.get(&self.connection.namespace_label),
+            labels.get(&self.connection.pod_label),
+        ) else {
+            return Vec::new();
+        };
+        let claims = match workload_of(pod) {
+            Some(workload) => self.claims.get(&(namespace.clone(), workload.to_owned())),
+            None => self
+                .claims
+                .iter()
+                .find(|((place, workload), _)| place == namespace && is_cut_pod(pod, workload))
+                .map(|(_, claims)| claims),
+        };
+        claims
+            .into_iter()
+            .flatten()
+            .map(|claim| (claim.gate, claim.role))
+            .collect()
+    }
+
+    fn traefik_owners(&self, labels: &Labels) -> Vec<(usize, Role)> {
+        let parsed = labels
+            .get(&self.connection.service_label)
+            .and_then(|label| label.strip_suffix("@kubernetesgateway"))
+            .and_then(|label| label.rsplit_once('-'))
+            .and_then(|(name, port)| Some((name, port.parse::<u16>().ok()?)));
+        let Some((name, port)) = parsed else {
+            return Vec::new();
+        };
+        self.claims
+            .get(&(String::new(), name.to_owned()))
+            .into_iter()
+            .flatten()
+            .filter(|claim| claim.port.is_none_or(|wanted| wanted == port))
+            .map(|claim| (claim.gate, claim.role))
+            .collect()
+    }
+}
+
+/// The name of a backend service in Traefik's metrics, without its port: namespace, name and
+/// `http`, in which every run of other characters than letters and digits is one dash.
+fn traefik_name(namespace: &str, service: &str) -> String {
+    let joined = format!("{namespace}-{service}-http");
+    let parts: Vec<&str> = joined
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|part| !part.is_empty())
+        .collect();
+    parts.join("-")
+}
+
+fn is_encoded(text: &str) -> bool {
+    text.chars().all(|c| ALPHABET.contains(c))
+}
+
+/// The Deployment of a pod by the pod's name: `<deployment>-<hash>-<five characters>`.
+fn workload_of(pod: &str) -> Option<&str> {
+    let (rest, ending) = pod.rsplit_once('-')?;
+    let (workload, hash) = rest.rsplit_once('-')?;
+    let named = ending.len() == ENDING && is_encoded(ending) && HASH.contains(&hash.len()) && is_encoded(hash);
+    named.then_some(workload)
+}
+
+/// Whether a pod whose name had to be cut belongs to this Deployment.
+fn is_cut_pod(pod: &str, workload: &str) -> bool {
+    if pod.len() != CUT + ENDING {
+        return false;
+    }
+    let (Some(body), Some(ending)) = (pod.get(..CUT), pod.get(CUT..)) else {
+        return false;
+    };
+    let Some(hash) = body.strip_prefix(workload).and_then(|rest| rest.strip_prefix('-')) else {
+        return false;
+    };
+    let hash = hash.strip_suffix('-').unwrap_or(hash);
+    is_encoded(ending) && is_encoded(hash) && hash.len() <= *HASH.end()
+}

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::connection::ConnectionSpec;
 use super::selector::{Selector, SelectorError};
 
 /// A share of requests: bad ones out of all. Give a preset, or both `bad` and `total`.
@@ -142,6 +143,27 @@ pub struct MetricQuery {
     pub name: String,
     /// What is counted.
     pub measure: Measure,
+}
+
+impl MetricQuery {
+    /// Checks the metric against the labels that queries to this server match by themselves.
+    ///
+    /// # Errors
+    /// [`SpecError`] naming the label that the user's selector may not match.
+    pub fn check(&self, connection: &ConnectionSpec) -> Result<(), SpecError> {
+        let ours = [connection.namespace_label.as_str(), connection.pod_label.as_str()];
+        let selectors = match &self.measure {
+            Measure::Ratio(ratio) => vec![("ratio.total", Some(&ratio.total)), ("ratio.bad", ratio.bad.as_ref())],
+            Measure::Tails(tails) => vec![("histogram.selector", Some(&tails.buckets))],
+        };
+        for (name, selector) in selectors {
+            if let Some(label) = selector.and_then(|selector| selector.compares(&ours)) {
+                let why = format!("the label {label} is matched by Tollgate itself, leave it out");
+                return Err(field(name, &why));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl RatioSpec {

@@ -13,19 +13,35 @@
 //! | `reply` | bytes of an answer to series, with every doubt named |
 //! | `counter` | raw samples to increments |
 //! | `edges` | which bucket edges a histogram is judged at |
+//! | `subscription` | what a gate asks of the plane, and what it gets |
+//! | `query` | shared questions: shapes, parts, sending |
+//! | `memory` | what is remembered of the series, bounded |
 //! | `tally` | the series of one gate's metric to one tick |
-//! | `prometheus` | the plane: shared queries, splitting, memory |
+//! | `prometheus` | the plane: one tick for every subscription |
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod arms;
 mod connection;
+mod counter;
+mod edges;
+mod memory;
 mod metric;
 mod prometheus;
+mod query;
+mod reply;
 mod selector;
+mod subscription;
+mod tally;
+
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
+mod stand_in;
 
 pub use connection::{AuthSpec, BasicSpec, ConnectionSpec, HeaderSpec, SecretRef, TlsSpec};
 pub use metric::{
     HistogramPreset, HistogramSpec, Measure, MetricQuery, Ratio, RatioPreset, RatioSpec, SpecError, Tails,
 };
-pub use prometheus::{Answer, Collected, Costs, Plane, Subscription};
+pub use prometheus::Plane;
 pub use selector::{Selector, SelectorError};
+pub use subscription::{Answer, Collected, Costs, Subscription};

@@ -1,70 +1,45 @@
 //! The plane: one Prometheus read for the whole fleet.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::arms::{Book, Role};
 use super::connection::ConnectionSpec;
-use super::metric::MetricQuery;
-use crate::decision::{Evidence, Millis, Tick};
+use super::edges::choose;
+use super::memory::Memory;
+use super::metric::{Identity, Measure, MetricQuery};
+use super::query::{Ask, Fetched, Parts, Round, Shape, Starts, shapes};
+use super::reply::gap;
+use super::subscription::{Answer, Collected, Costs, Subscription};
+use super::tally::{Frame, Progress, Sides};
+use crate::decision::{Evidence, Gap, GapKind, Millis};
 use crate::http::{self, Client};
 
-/// What one gate wants to know at every tick.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Subscription {
-    /// The gate's key, unique per plane: `<namespace>/<name>`.
-    pub gate: String,
-    /// Where its objects are.
-    pub namespace: String,
-    /// The Deployment that stable runs.
-    pub workload: String,
-    /// The canary's Deployment.
-    pub canary_workload: String,
-    /// The Service that stable answers for.
-    pub service: String,
-    /// The canary's Service.
-    pub canary_service: String,
-    /// The Service's port that the routes name; any when left out.
-    pub port: Option<u16>,
-    /// The metrics, in the gate's order.
-    pub metrics: Vec<MetricQuery>,
-}
-
-/// What one gate gets from one tick.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Collected {
-    /// The gate's key, as subscribed.
-    pub gate: String,
-    /// One answer per metric, in the order of the subscription.
-    pub metrics: Vec<Answer>,
-}
-
-/// One metric's answer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
-    /// What was counted, or why that is not known.
-    pub evidence: Evidence<Tick>,
-    /// For a histogram without edges: the edges chosen from the baseline. Put them into the
-    /// frozen plan and subscribe with them from now on; until then the evidence is incomplete.
-    pub edges: Option<Vec<f64>>,
-    /// How old the newest sample of either arm was at the end of the tick.
-    pub age: Option<Millis>,
-}
-
-/// What the plane has cost so far, for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Costs {
-    /// Queries sent.
-    pub queries: u64,
-    /// Queries that gave no usable answer.
-    pub failed: u64,
-    /// Bytes of answers read.
-    pub bytes: u64,
-    /// Times an arm counted more events than requests and was cut to its requests.
-    pub clamped: u64,
-}
+/// Longest wait after the end of a tick for samples that are still on their way, milliseconds.
+const LONGEST_DELAY: i64 = 5000;
 
 /// One Prometheus, read for the whole fleet.
 pub struct Plane {
     connection: ConnectionSpec,
     client: Client,
     costs: Costs,
+    memory: Memory,
+    parts: Parts,
+    counted: HashMap<(String, String), Counted>,
+    last: Option<i64>,
+}
+
+/// How far a gate's metric was counted, and what was counted.
+struct Counted {
+    measure: Measure,
+    progress: Progress,
+}
+
+/// The series that the answers of one tick gave to one shape, and what went wrong with it.
+#[derive(Default)]
+struct Dealt {
+    arms: HashMap<(usize, Role), Vec<Arc<str>>>,
+    gaps: HashMap<usize, Gap>,
 }
 
 impl Plane {
@@ -78,31 +53,336 @@ impl Plane {
             connection,
             client,
             costs: Costs::default(),
+            memory: Memory::default(),
+            parts: Parts::default(),
+            counted: HashMap::new(),
+            last: None,
         })
     }
 
-    /// The end of the newest tick that can be read at this time.
+    /// The end of the newest tick that can be read at this time: ticks end at multiples of the
+    /// interval and are read one scrape later, five seconds later at most.
     #[must_use]
     pub fn tick(&self, now: Millis) -> Millis {
-        let interval = i64::from(self.connection.interval_seconds.max(1)) * 1000;
-        Millis(now.0.div_euclid(interval) * interval)
+        let interval = self.interval();
+        Millis((now.0 - self.delay()).div_euclid(interval) * interval)
     }
 
-    /// When the next tick can be read: the time to call [`Plane::collect`] again.
+    /// When the next tick can be read: the time to call [`Plane::collect`] again. Planes of
+    /// different servers do not wake at the same moment.
     #[must_use]
     pub fn next(&self, now: Millis) -> Millis {
-        now
+        Millis(self.tick(now).0 + self.interval() + self.delay())
     }
 
-    /// Reads the newest tick for every subscription. Nothing, when it was read before.
-    pub async fn collect(&mut self, now: Millis, subscriptions: &[Subscription]) -> Vec<Collected> {
-        let _ = (now, subscriptions, &self.client);
-        Vec::new()
+    fn interval(&self) -> i64 {
+        i64::from(self.connection.interval_seconds.max(1)) * 1000
+    }
+
+    fn delay(&self) -> i64 {
+        let scrape = i64::from(self.connection.scrape_seconds) * 1000;
+        let spread = (self.interval() / 20).clamp(1, 500);
+        let place = self
+            .connection
+            .url
+            .bytes()
+            .fold(7_i64, |sum, byte| (sum * 31 + i64::from(byte)) % 1_000_003);
+        scrape.min(LONGEST_DELAY) + place % spread
     }
 
     /// What the plane has cost so far.
     #[must_use]
     pub const fn costs(&self) -> Costs {
         self.costs
+    }
+
+    /// Number of series that the plane remembers.
+    #[must_use]
+    pub fn series(&self) -> usize {
+        self.memory.len()
+    }
+
+    /// Reads the newest tick for every subscription, at most once per tick: nothing when it was
+    /// read before. Gates that are no longer subscribed are forgotten.
+    ///
+    /// A tick that is incomplete is not counted: the next complete one covers its time too. The
+    /// exceptions are a fall without proof and a disagreement, whose increments are given up.
+    pub async fn collect(&mut self, now: Millis, subscriptions: &[Subscription]) -> Vec<Collected> {
+        let to = self.tick(now).0;
+        if self.last.is_some_and(|last| last >= to) {
+            return Vec::new();
+        }
+        self.last = Some(to);
+        self.subscribe(subscriptions, to);
+        let connection = self.connection.clone();
+        let books: BTreeMap<Identity, Book<'_>> = [Identity::Pod, Identity::Traefik]
+            .map(|identity| (identity, Book::open(identity, &connection, subscriptions)))
+            .into();
+        let asks = self.asks(subscriptions);
+        self.parts.retain(&asks);
+        let client = self.client.clone();
+        let round = Round {
+            connection: &connection,
+            client: &client,
+            gates: subscriptions,
+            books: &books,
+            to,
+            now: now.0,
+        };
+        let fetched = round.fetch(&asks, &mut self.parts, &mut self.costs).await;
+        self.memory.begin();
+        let dealt = self.deal(fetched, &books, to);
+        self.read_starts(&round, &dealt).await;
+        let collected = subscriptions
+            .iter()
+            .enumerate()
+            .map(|(place, gate)| Collected {
+                gate: gate.gate.clone(),
+                metrics: self.answers(place, gate, &books, &dealt, to),
+            })
+            .collect();
+        self.memory.prune(to);
+        collected
+    }
+
+    /// Begins counting what is new and forgets what left.
+    fn subscribe(&mut self, subscriptions: &[Subscription], to: i64) {
+        let since = to - self.interval();
+        let mut kept = HashMap::new();
+        for gate in subscriptions {
+            for metric in &gate.metrics {
+                let key = (gate.gate.clone(), metric.name.clone());
+                let known = self
+                    .counted
+                    .remove(&key)
+                    .filter(|known| known.measure == metric.measure);
+                let counted = known.unwrap_or_else(|| Counted {
+                    measure: metric.measure.clone(),
+                    progress: Progress {
+                        since,
+                        ..Progress::default()
+                    },
+                });
+                kept.insert(key, counted);
+            }
+        }
+        self.counted = kept;
+    }
+
+    fn progress(&self, gate: &Subscription, metric: &MetricQuery) -> Option<&Progress> {
+        let key = (gate.gate.clone(), metric.name.clone());
+        self.counted.get(&key).map(|counted| &counted.progress)
+    }
+
+    fn asks(&self, subscriptions: &[Subscription]) -> BTreeMap<Shape, Ask> {
+        let mut asks: BTreeMap<Shape, Ask> = BTreeMap::new();
+        for (place, gate) in subscriptions.iter().enumerate() {
+            if !self.connection.allows(&gate.namespace) {
+                continue;
+            }
+            for metric in &gate.metrics {
+                let Some(progress) = self.progress(gate, metric) else {
+                    continue;
+                };
+                for shape in shapes(&metric.measure) {
+                    asks.entry(shape)
+                        .or_default()
+                        .join(place, &metric.measure, progress.since);
+                }
+            }
+        }
+        asks
+    }
+
+    /// Deals the series of all answers out to the arms that they belong to.
+    fn deal(&mut self, fetched: Vec<Fetched>, books: &BTreeMap<Identity, Book<'_>>, to: i64) -> HashMap<Shape, Dealt> {
+        let mut all: HashMap<Shape, Dealt> = HashMap::new();
+        for Fetched { shape, gates, result } in fetched {
+            let name = shape.selector.metric().to_owned();
+            let book = books.get(&shape.identity);
+            let dealt = all.entry(shape).or_default();
+            match result {
+                Err(gap) => dealt.gaps.extend(gates.into_iter().map(|gate| (gate, gap.clone()))),
+                Ok(answer) => {
+                    let mut taken: HashSet<Arc<str>> = HashSet::new();
+                    for series in answer {
+                        let named = series.labels.get("__name__").is_none_or(|found| *found == name);
+                        let mut owners = book.map(|book| book.owners(&series.labels)).unwrap_or_default();
+                        owners.retain(|(gate, _)| named && gates.contains(gate));
+                        if owners.is_empty() {
+                            continue;
+                        }
+                        let key = self.memory.take(&self.connection, series, to);
+                        if taken.insert(key.clone()) {
+                            for owner in owners {
+                                dealt.arms.entry(owner).or_default().push(key.clone());
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    fn sides(&self, dealt: Option<&Dealt>, gate: usize) -> Sides<'_> {
+        let side = |role| {
+            let keys = dealt.and_then(|dealt| dealt.arms.get(&(gate, role)));
+            keys.into_iter()
+                .flatten()
+                .filter_map(|key| self.memory.track(key))
+                .collect()
+        };
+        Sides {
+            baseline: side(Role::Baseline),
+            canary: side(Role::Canary),
+        }
+    }
+
+    /// Asks for the process start of targets whose counters fell or began, where there are any.
+    async fn read_starts(&mut self, round: &Round<'_>, dealt: &HashMap<Shape, Dealt>) {
+        let mut wanted: BTreeMap<Identity, Starts> = BTreeMap::new();
+        for (place, gate) in round.gates.iter().enumerate() {
+            for metric in &gate.metrics {
+                let Some(progress) = self.progress(gate, metric) else {
+                    continue;
+                };
+                let frame = self.frame(progress, round.to);
+                for shape in shapes(&metric.measure) {
+                    let Sides { baseline, canary } = self.sides(dealt.get(&shape), place);
+                    for track in baseline
+                        .into_iter()
+                        .chain(canary)
+                        .filter(|track| frame.wants_start(track))
+                    {
+                        let starts = wanted.entry(shape.identity).or_default();
+                        starts.add(track.label("instance"), &gate.namespace, progress.since);
+                    }
+                }
+            }
+        }
+        for (identity, starts) in wanted {
+            let (answer, bytes) = round.starts(identity, &starts).await;
+            self.costs.queries += 1;
+            self.costs.bytes += bytes;
+            self.costs.failed += u64::from(answer.is_err());
+            for series in answer.into_iter().flatten() {
+                self.memory.take_starts(&self.connection, series);
+            }
+        }
+    }
+
+    fn frame<'a>(&'a self, progress: &'a Progress, to: i64) -> Frame<'a> {
+        Frame {
+            memory: &self.memory,
+            connection: &self.connection,
+            progress,
+            to,
+        }
+    }
+
+    fn answers(
+        &mut self,
+        place: usize,
+        gate: &Subscription,
+        books: &BTreeMap<Identity, Book<'_>>,
+        dealt: &HashMap<Shape, Dealt>,
+        to: i64,
+    ) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        for metric in &gate.metrics {
+            let answer = match self.refusal(place, gate, metric, books, dealt) {
+                Some(gaps) => Answer::without(gaps),
+                None => self.answer(place, gate, metric, dealt, to),
+            };
+            answers.push(answer);
+        }
+        answers
+    }
+
+    /// What stands in the way before any series is looked at.
+    fn refusal(
+        &self,
+        place: usize,
+        gate: &Subscription,
+        metric: &MetricQuery,
+        books: &BTreeMap<Identity, Book<'_>>,
+        dealt: &HashMap<Shape, Dealt>,
+    ) -> Option<Vec<Gap>> {
+        if !self.connection.allows(&gate.namespace) {
+            let detail = format!(
+                "namespace {} is not among the source's allowedNamespaces",
+                gate.namespace
+            );
+            return Some(vec![gap(GapKind::Unauthorized, &detail)]);
+        }
+        let shapes = shapes(&metric.measure);
+        let refused = shapes
+            .iter()
+            .find_map(|shape| books.get(&shape.identity).and_then(|book| book.refusal(place)));
+        if let Some(why) = refused {
+            return Some(vec![gap(GapKind::ExtraSeries, why)]);
+        }
+        let gaps: Vec<Gap> = shapes
+            .iter()
+            .filter_map(|shape| dealt.get(shape)?.gaps.get(&place).cloned())
+            .collect();
+        (!gaps.is_empty()).then_some(gaps)
+    }
+
+    fn answer(
+        &mut self,
+        place: usize,
+        gate: &Subscription,
+        metric: &MetricQuery,
+        dealt: &HashMap<Shape, Dealt>,
+        to: i64,
+    ) -> Answer {
+        let Some(progress) = self.progress(gate, metric).cloned() else {
+            return Answer::without(vec![gap(GapKind::ShortWindow, "not counted yet")]);
+        };
+        let mut asked = shapes(&metric.measure).into_iter();
+        let total = self.sides(asked.next().and_then(|shape| dealt.get(&shape)), place);
+        let bad = self.sides(asked.next().and_then(|shape| dealt.get(&shape)), place);
+        if let Measure::Tails(tails) = &metric.measure
+            && tails.edges.is_none()
+            && !total.baseline.is_empty()
+        {
+            let edges = choose(&total.baseline, tails.quantile);
+            let why = match edges {
+                Some(_) => "the bucket edges were chosen from this reading, counting begins with the next",
+                None => "the baseline has no requests yet to choose bucket edges from",
+            };
+            return Answer {
+                edges,
+                ..Answer::without(vec![gap(GapKind::ShortWindow, why)])
+            };
+        }
+        let tallied = self.frame(&progress, to).tally(&metric.measure, &total, &bad);
+        let age = total.lag(to);
+        let seen = progress.canary_seen || !total.canary.is_empty();
+        let newest = [total, bad].iter().flat_map(Sides::newest).collect();
+        let given_up = |gaps: &Vec<Gap>| {
+            gaps.iter()
+                .any(|gap| matches!(gap.kind, GapKind::ResetUnproven | GapKind::Disagree))
+        };
+        let counted = tallied.as_ref().map_or_else(given_up, |_| true);
+        let (evidence, clamped) = match tallied {
+            Ok(tallied) => (Evidence::Complete(tallied.tick), tallied.clamped),
+            Err(gaps) => (Evidence::Incomplete(gaps), 0),
+        };
+        self.costs.clamped += clamped;
+        if let Some(known) = self.counted.get_mut(&(gate.gate.clone(), metric.name.clone())) {
+            known.progress.canary_seen = seen;
+            if counted {
+                known.progress.since = to;
+                known.progress.until = newest;
+            }
+        }
+        Answer {
+            evidence,
+            edges: None,
+            age,
+        }
     }
 }

@@ -1,0 +1,139 @@
+//! What the plane remembers of the series that it reads, bounded.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::arms::Labels;
+use super::connection::ConnectionSpec;
+use super::counter::{Disagreement, Origin, merge};
+use super::reply::{Sample, Series};
+
+/// Most samples that are kept of one series.
+const MOST_SAMPLES: usize = 256;
+/// How long samples are kept, milliseconds: at least as long as the longest read reaches back.
+pub(super) const KEPT: i64 = 15 * 60 * 1000;
+
+/// One series over time.
+pub(super) struct Track {
+    pub(super) key: Arc<str>,
+    pub(super) labels: Labels,
+    /// The scrape target that it comes from.
+    pub(super) target: Arc<str>,
+    /// Rising in time, each time once.
+    pub(super) samples: Vec<Sample>,
+    /// What two answers disagreed about since the tick began.
+    pub(super) doubt: Option<Disagreement>,
+}
+
+impl Track {
+    /// Time of the newest sample.
+    pub(super) fn newest(&self) -> Option<i64> {
+        self.samples.last().map(|sample| sample.at)
+    }
+
+    /// A label's value, empty when the series has no such label.
+    pub(super) fn label(&self, name: &str) -> &str {
+        self.labels.get(name).map_or("", String::as_str)
+    }
+}
+
+/// Every series of the plane.
+#[derive(Default)]
+pub(super) struct Memory {
+    tracks: HashMap<Arc<str>, Track>,
+    /// Scrape times per target as the answers of this tick show them.
+    scrapes: HashMap<Arc<str>, Vec<i64>>,
+    /// Process start times per target, read in this tick where they were needed.
+    starts: HashMap<Arc<str>, Vec<Sample>>,
+}
+
+impl Memory {
+    /// Forgets what holds for one tick only.
+    pub(super) fn begin(&mut self) {
+        self.scrapes.clear();
+        self.starts.clear();
+        for track in self.tracks.values_mut() {
+            track.doubt = None;
+        }
+    }
+
+    /// Takes up a series of an answer; samples after `to` are left for the next tick.
+    pub(super) fn take(&mut self, connection: &ConnectionSpec, series: Series, to: i64) -> Arc<str> {
+        let key: Arc<str> = Arc::from(joined(
+            series
+                .labels
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str())),
+        ));
+        let target = target(connection, &series.labels);
+        let samples: Vec<Sample> = series.samples.into_iter().filter(|sample| sample.at <= to).collect();
+        let scrapes = self.scrapes.entry(target.clone()).or_default();
+        for sample in &samples {
+            if let Err(place) = scrapes.binary_search(&sample.at) {
+                scrapes.insert(place, sample.at);
+            }
+        }
+        let track = self.tracks.entry(key.clone()).or_insert_with(|| Track {
+            key: key.clone(),
+            labels: series.labels,
+            target,
+            samples: Vec::new(),
+            doubt: None,
+        });
+        track.doubt = merge(&mut track.samples, &samples).or(track.doubt);
+        key
+    }
+
+    /// Takes up process start times.
+    pub(super) fn take_starts(&mut self, connection: &ConnectionSpec, series: Series) {
+        let target = target(connection, &series.labels);
+        let mut samples = series.samples;
+        samples.sort_by_key(|sample| sample.at);
+        self.starts.insert(target, samples);
+    }
+
+    /// A series by its key.
+    pub(super) fn track(&self, key: &str) -> Option<&Track> {
+        self.tracks.get(key)
+    }
+
+    /// What is known about where a series comes from.
+    pub(super) fn origin(&self, target: &str) -> Origin<'_> {
+        Origin {
+            scrapes: self.scrapes.get(target).map_or(&[], Vec::as_slice),
+            starts: self.starts.get(target).map_or(&[], Vec::as_slice),
+        }
+    }
+
+    /// Drops series and samples that no later tick can need. The newest sample of a series is
+    /// kept, so that a gap is covered by one increment.
+    pub(super) fn prune(&mut self, to: i64) {
+        self.tracks
+            .retain(|_, track| track.newest().is_some_and(|newest| newest > to - KEPT));
+        for track in self.tracks.values_mut() {
+            let old = track.samples.partition_point(|sample| sample.at <= to - KEPT);
+            let surplus = track.samples.len().saturating_sub(MOST_SAMPLES);
+            let dropped = old.max(surplus).min(track.samples.len().saturating_sub(1));
+            track.samples.drain(..dropped);
+        }
+    }
+
+    /// Number of series.
+    pub(super) fn len(&self) -> usize {
+        self.tracks.len()
+    }
+}
+
+/// The scrape target of a series: the labels that Prometheus gives every sample of one scrape.
+fn target(connection: &ConnectionSpec, labels: &Labels) -> Arc<str> {
+    let names = ["job", "instance", &connection.namespace_label, &connection.pod_label];
+    let pairs = names.map(|name| (name, labels.get(name).map_or("", String::as_str)));
+    Arc::from(joined(pairs.into_iter()))
+}
+
+/// Names and values as one text in which none can be mistaken for another.
+fn joined<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    pairs.fold(String::new(), |text, (name, value)| {
+        text + &format!("{}:{name}{}:{value}", name.len(), value.len())
+    })
+}

@@ -1,0 +1,194 @@
+//! A stand-in for Prometheus: it holds series, and answers a query for raw samples as Prometheus
+//! does, after parsing it with a parser that is not ours. Anything else is an exact reply.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use promql_parser::parser::{Expr, parse};
+use serde_json::json;
+use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate, matchers};
+
+use super::arms::Labels;
+use super::connection::ConnectionSpec;
+use super::prometheus::Plane;
+use super::reply::Sample;
+use crate::decision::Millis;
+
+/// A multiple of ten seconds, in seconds since 1970.
+pub(super) const T0: i64 = 1_795_276_960;
+
+/// A reply instead of the data.
+pub(super) type Instead = Arc<dyn Fn(&str) -> Option<ResponseTemplate> + Send + Sync>;
+
+#[derive(Default)]
+pub(super) struct Held {
+    pub(super) series: Vec<(Labels, Vec<Sample>)>,
+    pub(super) queries: Vec<String>,
+    pub(super) instead: Option<Instead>,
+    /// How far the server's clock is ahead of the plane's, in seconds.
+    pub(super) ahead: i64,
+    /// The plane's clock, in milliseconds.
+    now: i64,
+}
+
+/// A running stand-in.
+pub(super) struct StandIn {
+    server: MockServer,
+    held: Arc<Mutex<Held>>,
+}
+
+struct Answers(Arc<Mutex<Held>>);
+
+/// Labels from `name{a="1"}`; written as PromQL, read by PromQL's parser.
+pub(super) fn labels(text: &str) -> Labels {
+    let Ok(Expr::VectorSelector(selector)) = parse(text) else {
+        panic!("not a series: {text}");
+    };
+    let name = selector.name.map(|name| ("__name__".to_owned(), name));
+    let rest = selector
+        .matchers
+        .matchers
+        .into_iter()
+        .map(|matcher| (matcher.name, matcher.value));
+    name.into_iter().chain(rest).collect()
+}
+
+/// Samples at whole seconds relative to [`T0`].
+pub(super) fn samples(pairs: &[(i64, f64)]) -> Vec<Sample> {
+    let sample = |&(second, value): &(i64, f64)| Sample {
+        at: (T0 + second) * 1000,
+        value,
+    };
+    pairs.iter().map(sample).collect()
+}
+
+/// A counter scraped every five seconds from 40 s before [`T0`] to 60 s after it, which is `at`
+/// at [`T0`] and rises by `by` from scrape to scrape.
+pub(super) fn rising(at: f64, by: f64) -> Vec<Sample> {
+    let pairs: Vec<(i64, f64)> = (-8_i32..=12)
+        .map(|scrape| (i64::from(scrape) * 5, at + by * f64::from(scrape)))
+        .collect();
+    samples(&pairs)
+}
+
+impl StandIn {
+    pub(super) async fn start() -> Self {
+        let server = MockServer::start().await;
+        let held = Arc::new(Mutex::new(Held::default()));
+        Mock::given(matchers::method("POST"))
+            .and(matchers::path("/prefix/api/v1/query"))
+            .respond_with(Answers(held.clone()))
+            .mount(&server)
+            .await;
+        Self { server, held }
+    }
+
+    /// Changes what it holds.
+    pub(super) fn with<T>(&self, change: impl FnOnce(&mut Held) -> T) -> T {
+        change(&mut self.held.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn hold(&self, text: &str, samples: Vec<Sample>) {
+        self.with(|held| held.series.push((labels(text), samples)));
+    }
+
+    /// The queries since the last call.
+    pub(super) fn asked(&self) -> Vec<String> {
+        self.with(|held| std::mem::take(&mut held.queries))
+    }
+
+    /// A moment at which the tick that ends `seconds` after [`T0`] is the newest.
+    pub(super) fn now(&self, seconds: i64) -> Millis {
+        let now = (T0 + seconds) * 1000 + 6_000;
+        self.with(|held| held.now = now);
+        Millis(now)
+    }
+
+    pub(super) fn connection(&self) -> ConnectionSpec {
+        ConnectionSpec {
+            scrape_seconds: 5,
+            timeout_seconds: 1,
+            ..ConnectionSpec::to(&format!("{}/prefix/", self.server.uri()))
+        }
+    }
+
+    pub(super) fn plane(&self) -> Plane {
+        plane(self.connection())
+    }
+}
+
+pub(super) fn plane(connection: ConnectionSpec) -> Plane {
+    let client = connection.client(&std::collections::BTreeMap::new()).expect("a client");
+    Plane::new(connection, client).expect("a plane")
+}
+
+impl Respond for Answers {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let form: HashMap<String, String> =
+            reqwest::Url::parse(&format!("x:?{}", String::from_utf8_lossy(&request.body)))
+                .expect("a form")
+                .query_pairs()
+                .into_owned()
+                .collect();
+        let query = form.get("query").expect("a query").clone();
+        held.queries.push(query.clone());
+        let seconds = held.now.div_euclid(1000) + held.ahead;
+        let date = jiff::Timestamp::from_second(seconds).expect("a time");
+        let date = date.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        let instead = held.instead.as_ref().and_then(|instead| instead(&query));
+        let to: f64 = form.get("time").and_then(|time| time.parse().ok()).expect("a time");
+        instead
+            .unwrap_or_else(|| found(&held.series, &query, to))
+            .insert_header("date", date)
+    }
+}
+
+/// What Prometheus answers: the window is open at its start and closed at its end.
+fn found(series: &[(Labels, Vec<Sample>)], query: &str, to: f64) -> ResponseTemplate {
+    let Ok(Expr::MatrixSelector(matrix)) = parse(query) else {
+        let body = json!({"status": "error", "errorType": "bad_data", "error": query});
+        return ResponseTemplate::new(400).set_body_json(body);
+    };
+    let empty = String::new();
+    let from = to - matrix.range.as_secs_f64();
+    let mut rows = Vec::new();
+    for (labels, samples) in series {
+        let value = |name: &str| labels.get(name).unwrap_or(&empty);
+        let named = matrix.vs.name.as_ref().is_none_or(|name| value("__name__") == name);
+        if !named
+            || !matrix
+                .vs
+                .matchers
+                .matchers
+                .iter()
+                .all(|matcher| matcher.is_match(value(&matcher.name)))
+        {
+            continue;
+        }
+        let values: Vec<_> = samples
+            .iter()
+            .map(|sample| {
+                (
+                    Duration::from_millis(sample.at.unsigned_abs()).as_secs_f64(),
+                    sample.value,
+                )
+            })
+            .filter(|(at, _)| *at > from && *at <= to)
+            .map(|(at, value)| json!([at, text(value)]))
+            .collect();
+        if !values.is_empty() {
+            rows.push(json!({"metric": labels, "values": values}));
+        }
+    }
+    let body = json!({"status": "success", "data": {"resultType": "matrix", "result": rows}});
+    ResponseTemplate::new(200).set_body_json(body)
+}
+
+fn text(value: f64) -> String {
+    if value.is_infinite() {
+        return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
+    }
+    value.to_string()
+}

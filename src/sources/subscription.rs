@@ -1,0 +1,69 @@
+//! What a gate asks of a plane, and what it gets.
+
+use super::metric::MetricQuery;
+use crate::decision::{Evidence, Gap, Millis, Tick};
+
+/// What one gate wants to know at every tick.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Subscription {
+    /// The gate's key, unique per plane: `<namespace>/<name>`.
+    pub gate: String,
+    /// Where its objects are.
+    pub namespace: String,
+    /// The Deployment that stable runs.
+    pub workload: String,
+    /// The canary's Deployment.
+    pub canary_workload: String,
+    /// The Service that stable answers for.
+    pub service: String,
+    /// The canary's Service.
+    pub canary_service: String,
+    /// The Service's port that the routes name; any when left out.
+    pub port: Option<u16>,
+    /// The metrics, in the gate's order.
+    pub metrics: Vec<MetricQuery>,
+}
+
+/// What one gate gets from one tick.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Collected {
+    /// The gate's key, as subscribed.
+    pub gate: String,
+    /// One answer per metric, in the order of the subscription.
+    pub metrics: Vec<Answer>,
+}
+
+/// One metric's answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// What was counted, or why that is not known.
+    pub evidence: Evidence<Tick>,
+    /// For a histogram without edges: the edges chosen from the baseline. Put them into the
+    /// frozen plan and subscribe with them from now on; until then the evidence is incomplete.
+    pub edges: Option<Vec<f64>>,
+    /// How old the newest sample was at the end of the tick, of the arm that lags.
+    pub age: Option<Millis>,
+}
+
+/// What the plane has cost so far, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Costs {
+    /// Queries sent.
+    pub queries: u64,
+    /// Queries that gave no usable answer.
+    pub failed: u64,
+    /// Bytes of answers read.
+    pub bytes: u64,
+    /// Times an arm counted more events than requests and was cut to its requests.
+    pub clamped: u64,
+}
+
+impl Answer {
+    pub(super) fn without(gaps: Vec<Gap>) -> Self {
+        Self {
+            evidence: Evidence::Incomplete(gaps),
+            edges: None,
+            age: None,
+        }
+    }
+}
