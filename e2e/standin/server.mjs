@@ -88,13 +88,13 @@ async function serve(request, response) {
 
   const fault = faults.take(operation, request.url);
   if (fault) entry.fault = fault.kind ?? fault.status ?? 'delay';
-  if (fault?.delayMs) await new Promise((done) => setTimeout(done, fault.delayMs));
   if (faults.before(fault, request, response)) return undefined;
 
   const answer = await answerOf(request, path, text, entry);
   const sent = checked(answer, operation, entry);
   entry.status = sent.status;
   const headers = { ...standardHeaders(), ...answer.headers, ...(sent.text && { 'content-type': 'application/json; charset=utf-8' }) };
+  if (fault?.delayMs) await new Promise((done) => setTimeout(done, fault.delayMs));
   if (faults.after(fault, request, response, { ...sent, headers })) return undefined;
   response.writeHead(sent.status, headers);
   return response.end(sent.text);
@@ -114,6 +114,7 @@ async function answerOf(request, path, text, entry) {
   const { state } = github;
   if (state.resetAt * 1000 <= Date.now()) Object.assign(state, { remaining: 5000, resetAt: Math.ceil(Date.now() / 1000) + 3600 });
   state.remaining -= 1;
+  if (state.remaining === -1 && state.resetSeconds) state.resetAt = Math.ceil(Date.now() / 1000) + state.resetSeconds;
   if (state.remaining < 0) return failure(403, 'API rate limit exceeded for installation ID 5.');
   const body = text ? JSON.parse(text) : undefined;
   return api.handleRequest({ method: request.method, path: encodeTail(path), body, headers: request.headers }, { auth, entry });
