@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 # What the rig is made of: which parts each level needs, where each one is in
 # the cache, and how it is built. Sourced by build and up after env.sh.
 
@@ -21,8 +21,8 @@ debian_packages="containerd runc containernetworking-plugins nftables libnftable
 
 # Seconds on two idle cores with empty caches, each after those before it.
 declare -A expected=(
-  [etcd]=60 [kube-apiserver]=150 [kube-controller-manager]=50 [kubectl]=25 [crds]=5 [prometheus]=110
-  [kube-scheduler]=8 [kubelet]=20 [kube-proxy]=8 [debian]=15 [demo-app]=10 [traefik]=120 [alertmanager]=40)
+  [etcd]=60 [kube-apiserver]=150 [kube-controller-manager]=50 [kubectl]=25 [crds]=5 [prometheus]=150
+  [kube-scheduler]=8 [kubelet]=20 [kube-proxy]=8 [debian]=15 [demo-app]=10 [traefik]=240 [alertmanager]=60)
 
 # module COMPONENT: the directory of the go.mod that pins it.
 module() {

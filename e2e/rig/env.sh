@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 # Settings and helpers of the rig, sourced by every script here.
 # Each TOLLGATE_RIG_* variable can be set from outside; README.md lists them.
 rig=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -51,21 +51,23 @@ kubernetes_ip=198.18.32.1
 pause_image=registry.k8s.io/pause:rig
 [ -z "${IN_RIG-}" ] || export KUBECONFIG=$state/pki/admin.kubeconfig
 
-# alive: whether the first process of the rig still runs. A process id alone
-# may have passed to another process; with its start time it is one of a kind.
+# alive NAME: whether the process noted in the file NAME of the state still
+# runs. A process id alone may have
+# passed to another process; with its start time it is one of a kind.
 alive() {
   local pid started
-  read -r pid started 2>/dev/null < "$state/pid" || return 1
+  read -r pid started 2>/dev/null < "$state/$1" || return 1
   [ "$(start_time "$pid")" = "$started" ]
 }
 # Field 22 of stat, counted from behind the name, which may hold spaces.
 start_time() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
 
-# until_ok SECONDS CMD...: polls until the command succeeds, or gives up.
+# until_ok SECONDS CMD...: polls until the command succeeds, or gives up. Counts
+# its own pauses: on a machine that was suspended the clock would be wrong.
 until_ok() {
-  local end=$((SECONDS + $1)); shift
+  local left=$(($1 * 10)); shift
   until "$@" >/dev/null 2>&1; do
-    [ $SECONDS -lt $end ] || { echo "gave up waiting for: $*" >&2; return 1; }
+    [ $((left -= 1)) -gt 0 ] || { echo "gave up waiting for: $*" >&2; return 1; }
     sleep 0.1
   done
 }

@@ -8,14 +8,19 @@
 
 mod evidence;
 mod facts;
+mod machine;
 mod plan;
 mod reason;
 mod record;
+#[cfg(test)]
+mod simulation;
+mod stages;
 mod state;
 mod units;
 
 pub use evidence::{Arm, Evidence, Gap, GapKind, Judged, Need, Reading, Tick, Verdict};
 pub use facts::{CanaryFact, Facts, Mark, Request, RouteFact, SafeTarget, Split, Verb, WorkloadFact};
+pub use machine::decide;
 pub use plan::{Deadlines, NoEvidencePolicy, OnInconclusive, Plan, Step, Then};
 pub use reason::Reason;
 pub use record::{Outcome, Record};

@@ -8,6 +8,10 @@ use super::{Millis, Percent};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
+    /// SHA-256 of the policy the plan was frozen from: names it in every record.
+    pub policy_hash: String,
+    /// Length of a tick: evidence older than three of them lets nothing rise.
+    pub interval: Millis,
     /// At least one; weights rise strictly and the last is 100.
     pub steps: Vec<Step>,
     /// What stable keeps at the last step so that it can still be compared; 0 to 50.

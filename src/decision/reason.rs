@@ -88,6 +88,8 @@ reasons! {
     ForeignEdit,
     /// The Deployment does not exist.
     WorkloadMissing,
+    /// The Deployment is paused or still rolling out; it is adopted when that is over.
+    NotRolledOut,
     /// A template change got through without being held and was adopted.
     Unheld,
     /// The gate is being deleted.

@@ -30,6 +30,8 @@ pub struct Attempt {
     pub since: Millis,
     /// When the step's window began: routes programmed and requests seen.
     pub window: Option<Millis>,
+    /// Since when the canary is being scaled for the next weight.
+    pub scaling: Option<Millis>,
     /// A hold that only a person, or the end of a suspension, ends.
     pub hold: Option<HoldSince>,
     /// Decisions recorded so far; the number of the next one.

@@ -1,0 +1,253 @@
+//! CanaryAnalysis: the frozen plan of one attempt, its evidence and its verdict.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::condition::Condition;
+use super::policy::{Analysis, Deadlines, Policy, Step};
+use super::release_gate::Canary;
+use crate::decision::Outcome;
+
+/// The frozen plan of one attempt. It never changes; a changed policy applies to the next attempt.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "tollgate.dev",
+    version = "v1alpha1",
+    kind = "CanaryAnalysis",
+    plural = "canaryanalyses",
+    namespaced,
+    status = "AnalysisStatus",
+    shortname = "ca",
+    category = "tollgate",
+    derive = "PartialEq",
+    doc = "The frozen plan of one attempt to release one revision, with its evidence, its decisions and its verdict.",
+    printcolumn(name = "GATE", type_ = "string", json_path = ".spec.gate.name"),
+    printcolumn(name = "REVISION", type_ = "string", json_path = ".spec.revision"),
+    printcolumn(name = "VERDICT", type_ = "string", json_path = ".status.verdict"),
+    printcolumn(name = "REASON", type_ = "string", json_path = ".status.reason"),
+    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "RULE", type_ = "string", json_path = ".status.rule", priority = 1),
+    printcolumn(name = "POLICY", type_ = "string", json_path = ".spec.policyHash", priority = 1)
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self == oldSelf").message("a frozen plan never changes").reason(Reason::FieldValueForbidden))]
+pub struct CanaryAnalysisSpec {
+    /// The gate whose attempt this is; absent when the analysis stands alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<GateRef>,
+    /// The revision on trial.
+    #[schemars(length(min = 1, max = 64))]
+    pub revision: String,
+    /// The number of the attempt.
+    #[serde(default)]
+    pub epoch: i64,
+    /// What is compared with what.
+    pub target: Arms,
+    /// The planned stops, with their windows.
+    #[schemars(length(min = 1, max = 20))]
+    pub steps: Vec<Step>,
+    /// How canary and baseline are compared.
+    #[serde(default)]
+    pub analysis: Analysis,
+    /// What happens when the evidence does not say.
+    #[serde(default)]
+    pub policy: Policy,
+    /// How the canary is made.
+    #[serde(default)]
+    pub canary: Canary,
+    /// How long Tollgate waits for others.
+    #[serde(default)]
+    pub deadlines: Deadlines,
+    /// SHA-256 of the canonical JSON of steps, analysis, policy, canary and deadlines.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub policy_hash: String,
+}
+
+/// The gate of an attempt.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct GateRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// Its uid.
+    #[schemars(length(min = 1, max = 64))]
+    pub uid: String,
+}
+
+/// The two arms of a comparison, by the names metrics know them under.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Arms {
+    /// The Deployment of stable.
+    #[schemars(length(min = 1, max = 253))]
+    pub workload: String,
+    /// The Service of stable.
+    #[schemars(length(min = 1, max = 63))]
+    pub service: String,
+    /// The Deployment of the canary.
+    #[schemars(length(min = 1, max = 253))]
+    pub canary_workload: String,
+    /// The Service of the canary.
+    #[schemars(length(min = 1, max = 63))]
+    pub canary_service: String,
+    /// Stable's size when the attempt began: what the canary's capacity is computed from.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub stable_pods: i64,
+}
+
+/// What became of an attempt. Written by the operator alone.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct AnalysisStatus {
+    /// The generation of the spec that was looked at last.
+    #[serde(default)]
+    pub observed_generation: i64,
+    /// Ready; Reconciling and Stalled only while they are so.
+    #[serde(default)]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// What is known: Pass, Fail or Inconclusive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<VerdictWord>,
+    /// Why, in one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub reason: Option<String>,
+    /// The rule that fired, with its numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub rule: Option<String>,
+    /// The step that was judged, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged_step: Option<i64>,
+    /// End of the newest tick that counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub judged_at: Option<String>,
+    /// SHA-256 of the samples behind the verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub evidence_hash: Option<String>,
+    /// Per metric.
+    #[serde(default)]
+    #[schemars(length(max = 10))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["metric".into()]))]
+    pub readings: Vec<MetricReading>,
+    /// The last 20 decisions, oldest first.
+    #[serde(default)]
+    #[schemars(length(max = 20))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub decisions: Vec<DecisionEntry>,
+    /// The judge's own memory, so that a restart goes on where it stopped; not for reading.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16384))]
+    pub judge_state: Option<String>,
+}
+
+/// What is known about a metric or a whole analysis.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerdictWord {
+    /// Safe within the promote margin, on complete evidence.
+    Pass,
+    /// Worse than the abort margin allows.
+    Fail,
+    /// Neither is shown, or the evidence is incomplete.
+    Inconclusive,
+}
+
+/// The numbers of one metric since the step's window began.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct MetricReading {
+    /// The metric's name.
+    #[schemars(length(min = 1, max = 52))]
+    pub metric: String,
+    /// What this metric says by itself.
+    pub verdict: VerdictWord,
+    /// Why, in one word.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+    /// Bad and all requests to the canary.
+    #[schemars(length(min = 2, max = 2))]
+    pub canary: Vec<f64>,
+    /// Bad and all requests to the baseline.
+    #[schemars(length(min = 2, max = 2))]
+    pub baseline: Vec<f64>,
+    /// Canary rate divided by baseline rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<f64>,
+    /// Always-valid interval of that ratio: lower and upper bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 2))]
+    pub interval: Option<Vec<f64>>,
+    /// Evidence of harm (natural logarithm) and the limit it has to reach.
+    #[schemars(length(min = 2, max = 2))]
+    pub harm: Vec<f64>,
+    /// Evidence of safety (natural logarithm) and the limit it has to reach.
+    #[schemars(length(min = 2, max = 2))]
+    pub safety: Vec<f64>,
+    /// Requests to the canary that are still needed for a Pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs_requests: Option<f64>,
+    /// The same in seconds at the rate seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs_seconds: Option<f64>,
+    /// What is missing, when the evidence is incomplete.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub gaps: Vec<GapEntry>,
+}
+
+/// One thing that is missing or wrong.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct GapEntry {
+    /// What is wrong, in one word.
+    #[schemars(length(max = 64))]
+    pub kind: String,
+    /// The same with names and numbers.
+    #[schemars(length(max = 256))]
+    pub detail: String,
+}
+
+/// One decision with everything it rested on.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct DecisionEntry {
+    /// Attempt and number: unique within the gate.
+    #[schemars(length(max = 48))]
+    pub id: String,
+    /// When it was decided.
+    #[schemars(length(max = 40))]
+    pub at: String,
+    /// What was decided: Promote, Hold or Abort.
+    pub outcome: Outcome,
+    /// Why, in one word.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+    /// The step it was taken at, from 0.
+    #[schemars(range(min = 0))]
+    pub step: i64,
+    /// Weight before, in percent.
+    #[schemars(range(min = 0, max = 100))]
+    pub from: i64,
+    /// Weight after, in percent.
+    #[schemars(range(min = 0, max = 100))]
+    pub to: i64,
+    /// The rule that fired, with its numbers.
+    #[schemars(length(max = 512))]
+    pub rule: String,
+    /// SHA-256 of the evidence; empty where a decision rests on none.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub evidence_hash: String,
+    /// Who asked, for a decision a person asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub by: Option<String>,
+}

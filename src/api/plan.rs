@@ -1,0 +1,253 @@
+//! From what people write to what the machine decides by.
+//!
+//! The API server has checked most of this by the schema already. It is checked again here, because
+//! the definitions in the cluster may be older or newer than this program.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use super::canary_analysis::CanaryAnalysisSpec;
+use super::invalid::Invalid;
+use super::policy::{Analysis, Deadlines, Policy, Step};
+use super::release_gate::{Canary, ReleaseGateSpec};
+use super::units::Duration;
+use crate::decision::{self, Millis, NoEvidencePolicy, Percent, Plan};
+
+/// What a release is decided by: the part of a gate that a CanaryAnalysis freezes.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Terms<'a> {
+    /// The planned stops.
+    pub steps: &'a [Step],
+    /// How canary and baseline are compared.
+    pub analysis: &'a Analysis,
+    /// What happens when the evidence does not say.
+    pub policy: &'a Policy,
+    /// How the canary is made.
+    pub canary: &'a Canary,
+    /// How long Tollgate waits for others.
+    pub deadlines: &'a Deadlines,
+}
+
+impl ReleaseGateSpec {
+    /// What a release is decided by.
+    #[must_use]
+    pub const fn terms(&self) -> Terms<'_> {
+        Terms {
+            steps: self.steps.as_slice(),
+            analysis: &self.analysis,
+            policy: &self.policy,
+            canary: &self.canary,
+            deadlines: &self.deadlines,
+        }
+    }
+}
+
+impl CanaryAnalysisSpec {
+    /// What the release is decided by.
+    #[must_use]
+    pub const fn terms(&self) -> Terms<'_> {
+        Terms {
+            steps: self.steps.as_slice(),
+            analysis: &self.analysis,
+            policy: &self.policy,
+            canary: &self.canary,
+            deadlines: &self.deadlines,
+        }
+    }
+}
+
+impl CanaryAnalysisSpec {
+    /// The machine's plan.
+    ///
+    /// # Errors
+    /// Names the first field that cannot be understood.
+    pub fn plan(&self) -> Result<Plan, Invalid> {
+        let plan = self.terms().plan()?;
+        Ok(if self.policy_hash.is_empty() {
+            plan
+        } else {
+            Plan {
+                policy_hash: self.policy_hash.clone(),
+                ..plan
+            }
+        })
+    }
+
+    /// Leaves nothing to a default of later days: fills in the windows of every step, then the
+    /// hash of the terms.
+    #[must_use]
+    pub fn sealed(mut self) -> Self {
+        self.steps = self.terms().windows();
+        self.policy_hash = self.terms().hash();
+        self
+    }
+}
+
+impl Terms<'_> {
+    /// The machine's plan.
+    ///
+    /// # Errors
+    /// Names the first field that cannot be understood.
+    pub fn plan(&self) -> Result<Plan, Invalid> {
+        self.metrics()?;
+        let (low, high) = (
+            window("spec.analysis.minWindow", &self.analysis.min_window)?,
+            window("spec.analysis.maxWindow", &self.analysis.max_window)?,
+        );
+        ordered("spec.analysis.minWindow", low, high, &self.analysis.min_window)?;
+        let hold = &self.policy.on_no_evidence.hold;
+        Ok(Plan {
+            policy_hash: self.hash(),
+            steps: self.stops(low, high)?,
+            interval: window("spec.analysis.interval", &self.analysis.interval)?,
+            holdback: percent("spec.analysis.holdback", self.analysis.holdback, 0, 50)?,
+            on_inconclusive: self.policy.on_inconclusive,
+            on_no_evidence: NoEvidencePolicy {
+                hold: window("spec.policy.onNoEvidence.hold", hold)?,
+                then: self.policy.on_no_evidence.then,
+            },
+            deadlines: decision::Deadlines {
+                ready: window("spec.deadlines.ready", &self.deadlines.ready)?,
+                route: window("spec.deadlines.route", &self.deadlines.route)?,
+                handover: window("spec.deadlines.handover", &self.deadlines.handover)?,
+                drain: window("spec.deadlines.drain", &self.deadlines.drain)?,
+            },
+        })
+    }
+
+    /// SHA-256 of the canonical JSON (RFC 8785) of these terms, in hex. Steps that state the
+    /// windows of the analysis and steps that state none give the same.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        let steps = self.windows();
+        let whole = Terms {
+            steps: &steps,
+            analysis: self.analysis,
+            policy: self.policy,
+            canary: self.canary,
+            deadlines: self.deadlines,
+        };
+        // Terms hold text and finite numbers only, which cannot fail to be written.
+        let bytes = serde_json_canonicalizer::to_vec(&whole).unwrap_or_default();
+        Sha256::digest(&bytes)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+
+    /// The steps with every window stated.
+    fn windows(&self) -> Vec<Step> {
+        let (least, most) = (&self.analysis.min_window, &self.analysis.max_window);
+        let stated = |step: &Step| Step {
+            weight: step.weight,
+            min_window: step.min_window.clone().or_else(|| Some(least.clone())),
+            max_window: step.max_window.clone().or_else(|| Some(most.clone())),
+        };
+        self.steps.iter().map(stated).collect()
+    }
+
+    /// The objective as the share of requests that may fail: 0.001 for 99.9%.
+    ///
+    /// # Errors
+    /// When it is not above 0% and below 100%.
+    pub fn error_budget(&self) -> Result<Option<f64>, Invalid> {
+        let Some(slo) = &self.analysis.slo else {
+            return Ok(None);
+        };
+        match slo.fraction() {
+            Ok(promised) if promised > 0.0 && promised < 1.0 => Ok(Some(1.0 - promised)),
+            _ => Err(Invalid::new(
+                "spec.analysis.slo",
+                &slo.0,
+                "a percentage above 0% and below 100%, like 99.9%",
+            )),
+        }
+    }
+
+    fn metrics(&self) -> Result<(), Invalid> {
+        self.error_budget()?;
+        let metrics = &self.analysis.metrics;
+        if metrics.is_empty() {
+            let accepted = "at least one metric: a policy that looks at nothing would pass everything";
+            return Err(Invalid::new("spec.analysis.metrics", "an empty list", accepted));
+        }
+        let mut names = BTreeSet::new();
+        for (index, metric) in metrics.iter().enumerate() {
+            let within = |invalid: Invalid| Invalid {
+                field: format!("spec.analysis.metrics[{index}].{}", invalid.field),
+                ..invalid
+            };
+            metric.margins().map_err(within)?;
+            metric.measure().map_err(within)?;
+            if !names.insert(&metric.name) {
+                return Err(within(Invalid::new("name", &metric.name, "a name no other metric has")));
+            }
+        }
+        Ok(())
+    }
+
+    fn stops(&self, low: Millis, high: Millis) -> Result<Vec<decision::Step>, Invalid> {
+        let mut stops = Vec::new();
+        let mut least = 1;
+        for (index, step) in self.steps.iter().enumerate() {
+            let field = |name: &str| format!("spec.steps[{index}].{name}");
+            let weight = percent(&field("weight"), step.weight, least, 100)?;
+            least = step.weight.saturating_add(1);
+            let read = |name: &str, given: Option<&Duration>, default| match given {
+                Some(given) => window(&field(name), given),
+                None => Ok(default),
+            };
+            let min_window = read("minWindow", step.min_window.as_ref(), low)?;
+            let max_window = read("maxWindow", step.max_window.as_ref(), high)?;
+            let given = step.min_window.as_ref().or(step.max_window.as_ref());
+            ordered(
+                &field("minWindow"),
+                min_window,
+                max_window,
+                given.unwrap_or(&self.analysis.min_window),
+            )?;
+            stops.push(decision::Step {
+                weight,
+                min_window,
+                max_window,
+            });
+        }
+        match stops.last() {
+            Some(last) if last.weight == Percent::ALL => Ok(stops),
+            Some(last) => Err(Invalid::new(
+                format!("spec.steps[{}].weight", stops.len() - 1),
+                i64::from(last.weight),
+                "100, as the last step",
+            )),
+            None => Err(Invalid::new("spec.steps", "an empty list", "at least the step 100")),
+        }
+    }
+}
+
+fn window(field: &str, given: &Duration) -> Result<Millis, Invalid> {
+    given
+        .millis()
+        .ok_or_else(|| Invalid::new(field, &given.0, "a length of time like 90s, 5m or 1h30m"))
+}
+
+fn ordered(field: &str, low: Millis, high: Millis, given: &Duration) -> Result<(), Invalid> {
+    if low <= high {
+        return Ok(());
+    }
+    let accepted = format!("at most maxWindow, which is {} s here", high.as_secs_f64());
+    Err(Invalid::new(field, &given.0, accepted))
+}
+
+fn percent(field: &str, value: i64, least: i64, most: i64) -> Result<Percent, Invalid> {
+    let accepted = || format!("an integer from {least} to {most}");
+    if (least..=most).contains(&value) {
+        Percent::try_from(value).map_err(|_| Invalid::new(field, value, accepted()))
+    } else if least > most {
+        Err(Invalid::new(field, value, "absent: the step before it is 100 already"))
+    } else {
+        Err(Invalid::new(field, value, accepted()))
+    }
+}

@@ -1,0 +1,213 @@
+//! The parts of a policy that a gate states and a CanaryAnalysis freezes.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::metric::Metric;
+use super::units::{Duration, Share};
+use crate::decision::{OnInconclusive, Then};
+
+/// A planned stop.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.minWindow) || !has(self.maxWindow) || duration(self.minWindow) <= duration(self.maxWindow)")
+    .message("minWindow must not be longer than maxWindow"))]
+pub struct Step {
+    /// The canary's share of the service's traffic in percent, 1 to 100, absolute. The weights of
+    /// the steps rise, and the last is 100.
+    #[schemars(range(min = 1, max = 100))]
+    pub weight: i64,
+    /// Shortest stay at this step. Default: analysis.minWindow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_window: Option<Duration>,
+    /// Longest stay at this step without a clear verdict. Default: analysis.maxWindow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_window: Option<Duration>,
+}
+
+impl Step {
+    /// A step with the windows of the analysis.
+    #[must_use]
+    pub const fn at(weight: i64) -> Self {
+        Self {
+            weight,
+            min_window: None,
+            max_window: None,
+        }
+    }
+}
+
+/// 1, 5, 25, 50, 100 %.
+#[must_use]
+pub fn default_steps() -> Vec<Step> {
+    [1, 5, 25, 50, 100].map(Step::at).to_vec()
+}
+
+/// How canary and baseline are compared.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("duration(self.minWindow) <= duration(self.maxWindow)")
+        .message("minWindow must not be longer than maxWindow"),
+    validation = Rule::new("duration(self.interval) >= duration('1s') && duration(self.interval) <= duration('5m')")
+        .message("interval must be from 1s to 5m"),
+)]
+pub struct Analysis {
+    /// The EvidenceSource to ask. Default: the one that is marked as default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub source: Option<String>,
+    /// What the canary is compared with.
+    #[serde(default)]
+    pub baseline: Baseline,
+    /// Percent of traffic that stable keeps at the last step, so that the canary can still be
+    /// compared there: 0 to 50. With 0 the last step is not compared, only watched.
+    #[serde(default = "five")]
+    #[schemars(range(min = 0, max = 50))]
+    pub holdback: i64,
+    /// What an error-free service still promises, like 99.9%: errors within this budget are no
+    /// reason to refuse a release. Without it a service that never fails cannot be shown safe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slo: Option<Share>,
+    /// How often evidence is looked at. Looking often costs no false aborts.
+    #[serde(default = "ten_seconds")]
+    pub interval: Duration,
+    /// Shortest stay at each step, from the moment the canary receives requests.
+    #[serde(default = "five_minutes")]
+    pub min_window: Duration,
+    /// Longest stay at each step without a clear verdict; then policy.onInconclusive applies.
+    #[serde(default = "two_hours")]
+    pub max_window: Duration,
+    /// Requests to the canary within a step below which neither a limit nor the absence of harm
+    /// says anything. Default: 500.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub min_sample: Option<i32>,
+    /// What is compared. All of them must be safe to go on; one that shows harm aborts.
+    /// Default: the share of failed requests as the gateway counts them.
+    #[serde(default = "default_metrics")]
+    #[schemars(length(min = 1, max = 10))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub metrics: Vec<Metric>,
+}
+
+const fn five() -> i64 {
+    5
+}
+
+fn default_metrics() -> Vec<Metric> {
+    vec![Metric::gateway_errors()]
+}
+
+fn ten_seconds() -> Duration {
+    "10s".into()
+}
+
+fn five_minutes() -> Duration {
+    "5m".into()
+}
+
+fn two_hours() -> Duration {
+    "2h".into()
+}
+
+impl Default for Analysis {
+    fn default() -> Self {
+        Self {
+            source: None,
+            baseline: Baseline::default(),
+            holdback: five(),
+            slo: None,
+            interval: ten_seconds(),
+            min_window: five_minutes(),
+            max_window: two_hours(),
+            min_sample: None,
+            metrics: default_metrics(),
+        }
+    }
+}
+
+/// What the canary is compared with. Exactly one.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum Baseline {
+    /// Stable, over the same time.
+    Concurrent(Concurrent),
+}
+
+impl Default for Baseline {
+    fn default() -> Self {
+        Self::Concurrent(Concurrent {})
+    }
+}
+
+/// Stable, over the same time: nothing to set.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Concurrent {}
+
+/// What happens when the evidence does not say.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Policy {
+    /// At a step's maxWindow without a clear verdict: Hold keeps the weight and waits for a
+    /// person, Abort sends all traffic back, NoHarm goes on if the evidence is complete, the
+    /// minimum sample is met and no harm was seen (recorded as such).
+    pub on_inconclusive: OnInconclusive,
+    /// While there is no complete evidence. A quiet service is not meant: it has too few requests.
+    pub on_no_evidence: OnNoEvidence,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            on_inconclusive: OnInconclusive::Hold,
+            on_no_evidence: OnNoEvidence::default(),
+        }
+    }
+}
+
+/// What happens while there is no complete evidence: the weight is held, and never raised.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OnNoEvidence {
+    /// How long the weight is held.
+    pub hold: Duration,
+    /// What follows: Abort sends all traffic back, Hold keeps the weight and waits for a person.
+    pub then: Then,
+}
+
+impl Default for OnNoEvidence {
+    fn default() -> Self {
+        Self {
+            hold: "15m".into(),
+            then: Then::Abort,
+        }
+    }
+}
+
+/// How long Tollgate waits for others before it acts; each wait has an end.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Deadlines {
+    /// For the canary's pods to be ready, at the start and after every scale-up; then abort.
+    pub ready: Duration,
+    /// For every route to be programmed and the canary to receive requests; then abort.
+    pub route: Duration,
+    /// For stable to run the new revision after the last step; then a person is called and the
+    /// canary keeps the traffic.
+    pub handover: Duration,
+    /// Between weight 0 and the removal of the canary's pods, for requests that are under way.
+    pub drain: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            ready: "10m".into(),
+            route: "5m".into(),
+            handover: "30m".into(),
+            drain: "30s".into(),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! `tollgate controller`: the operator itself.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::api::labels;
+use crate::audit::Sink;
+use crate::controller::start::{self, GitHub, Settings};
+
+/// Runs the operator. It works for the cluster it runs in, or for the one in KUBECONFIG.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Look for gates in this namespace only; in all of them by default
+    #[arg(long, env = "TOLLGATE_WATCH_NAMESPACE", value_name = "NAMESPACE")]
+    watch_namespace: Option<String>,
+    /// The operator's own namespace: its lease and its Secrets are there
+    #[arg(long, env = "TOLLGATE_NAMESPACE", value_name = "NAMESPACE", default_value = labels::NAMESPACE)]
+    namespace: String,
+    /// Answer health and metrics here
+    #[arg(
+        long,
+        env = "TOLLGATE_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "0.0.0.0:8080"
+    )]
+    listen: SocketAddr,
+    /// Name of the lease that the leader holds
+    #[arg(long, env = "TOLLGATE_LEASE", value_name = "NAME", default_value = "tollgate")]
+    lease: String,
+    /// How long others leave a silent leader alone, in seconds
+    #[arg(long, env = "TOLLGATE_LEASE_SECONDS", value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(3..=300))]
+    lease_seconds: u64,
+    /// This replica's name
+    #[arg(long, env = "POD_NAME", value_name = "NAME", default_value = "tollgate")]
+    pod: String,
+    /// Append the audit log to this file; to standard output by default
+    #[arg(long, env = "TOLLGATE_AUDIT_FILE", value_name = "FILE")]
+    audit_file: Option<PathBuf>,
+    /// Report releases to GitHub with the credentials in this Secret of the operator's namespace:
+    /// key token, or keys appId and privateKey
+    #[arg(long, env = "TOLLGATE_GITHUB_SECRET", value_name = "SECRET")]
+    github_secret: Option<String>,
+    /// Address of GitHub's API
+    #[arg(
+        long,
+        env = "TOLLGATE_GITHUB_URL",
+        value_name = "URL",
+        default_value = "https://api.github.com"
+    )]
+    github_url: String,
+}
+
+impl Args {
+    /// Runs until SIGTERM or SIGINT.
+    ///
+    /// # Errors
+    /// What is missing at the start, for people.
+    pub async fn run(self) -> Result<(), Box<dyn std::error::Error>> {
+        let stop = CancellationToken::new();
+        tokio::spawn(stopped(stop.clone()));
+        let settings = Settings {
+            namespace: self.namespace,
+            watch: self.watch_namespace,
+            listen: self.listen,
+            lease: self.lease,
+            lease_duration: Duration::from_secs(self.lease_seconds),
+            pod: self.pod,
+            audit: self.audit_file.map_or(Sink::Stdout, Sink::File),
+            github: self.github_secret.map(|secret| GitHub {
+                url: self.github_url,
+                secret,
+            }),
+        };
+        Ok(start::start(settings, stop).await?)
+    }
+}
+
+/// Waits for the first signal to stop. A second one ends the process at once, as usual.
+async fn stopped(stop: CancellationToken) {
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => signal.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = terminate => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    stop.cancel();
+}

@@ -1,0 +1,380 @@
+//! Performs effects, one at a time. Each may be repeated: it looks first whether it is done.
+
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+
+use crate::api::{GateAction, ReleaseGate, labels, moment};
+use crate::decision::{Attempt, Decision, Effect, Mark, Reason};
+use crate::routers::gateway_api::Written;
+use crate::routers::{self, RouteRef};
+
+use super::context::{Context, Error, bounded};
+use super::crash::Write;
+use super::frozen;
+use super::gather::{Subject, needed, route_key};
+use super::guard;
+use super::revision;
+use super::watch::Workload;
+use super::workload;
+
+/// Performs one effect.
+///
+/// # Errors
+/// When it could not be done; nothing that follows it may be done then.
+pub async fn perform(
+    context: &Context,
+    subject: &Subject<'_>,
+    facts: &crate::decision::Facts,
+    decision: &Decision,
+    effect: &Effect,
+) -> Result<(), Error> {
+    match effect {
+        Effect::Adopt => adopt(context, subject).await,
+        Effect::Freeze => freeze(context, subject, decision).await,
+        Effect::GuardStable => guard::guard(context, subject).await,
+        Effect::ScaleCanary { step } => scale(context, subject, decision, *step).await,
+        Effect::Write(mark) => write(context, subject, facts, mark).await,
+        Effect::Release => release(context, subject, decision).await,
+        Effect::Restore => restore(context, subject, decision).await,
+        Effect::Remove => remove(context, subject).await,
+        Effect::Disown => disown(context, subject).await,
+        Effect::Answer { name, granted, reason } => answer(context, subject, name, (*granted, *reason)).await,
+    }
+}
+
+/// Puts the finalizer on the gate and our label on the Deployment, on the very version that was
+/// read: a template that changed meanwhile is not adopted unseen.
+async fn adopt(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
+    if !has_finalizer(subject.gate) {
+        let mut finalizers = subject.gate.finalizers().to_vec();
+        finalizers.push(labels::FINALIZER.to_owned());
+        let patch = json!({"metadata": {"resourceVersion": subject.gate.resource_version(), "finalizers": finalizers}});
+        let api: Api<ReleaseGate> = Api::namespaced(context.client.clone(), &subject.key.namespace);
+        let name = &subject.key.name;
+        context
+            .write(
+                Write::Finalizer,
+                api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)),
+            )
+            .await?;
+    }
+    let api = deployments(context, subject);
+    let live: Workload = bounded("read Deployment", api.get(subject.workload())).await?;
+    if live.label(labels::GATE) == Some(subject.key.name.as_str()) {
+        return Ok(());
+    }
+    if let Some(other) = live.label(labels::GATE) {
+        return Err(Error::Refused(format!(
+            "Deployment {} belongs to gate {other:?}; a Deployment has one gate",
+            subject.workload()
+        )));
+    }
+    let patch = json!({"metadata": {
+        "resourceVersion": live.metadata.resource_version,
+        "labels": {labels::GATE: subject.key.name},
+    }});
+    let params = PatchParams {
+        field_manager: Some(routers::FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    };
+    context
+        .write(
+            Write::Adopt,
+            api.patch(subject.workload(), &params, &Patch::Merge(&patch)),
+        )
+        .await
+        .map(drop)
+}
+
+async fn freeze(context: &Context, subject: &Subject<'_>, decision: &Decision) -> Result<(), Error> {
+    let attempt = attempt(decision)?;
+    let pods = super::gatekeeper::stable_pods(context, subject.gate, &subject.key);
+    let frozen = frozen::freeze(context, subject.gate, attempt, pods).await?;
+    let uid = subject.gate.uid().unwrap_or_default();
+    context.memory.update(&subject.key, &uid, |known| {
+        known.frozen = Some(std::sync::Arc::new(frozen));
+        known.preflight = None;
+        known.records.clear();
+    });
+    Ok(())
+}
+
+/// Makes or scales the canary for a step.
+async fn scale(context: &Context, subject: &Subject<'_>, decision: &Decision, step: usize) -> Result<(), Error> {
+    let attempt = attempt(decision)?;
+    let stable = context.workload(&subject.key.namespace, subject.workload());
+    let pods = needed(subject, stable.as_deref(), step);
+    workload::ensure(context, subject, attempt, pods).await
+}
+
+/// Writes a mark and its weight on every route that does not carry them yet, each by a
+/// compare-and-swap on the version that the decision was made on.
+async fn write(
+    context: &Context,
+    subject: &Subject<'_>,
+    facts: &crate::decision::Facts,
+    mark: &Mark,
+) -> Result<(), Error> {
+    let pair = subject.pair();
+    let router = context.router(&subject.key.namespace);
+    for (at, fact) in subject.gate.spec.routes().iter().zip(&facts.routes) {
+        let untouched = fact.mark.is_none() && fact.split.exposure() == crate::decision::Percent::ZERO;
+        if mark.fenced && untouched {
+            continue;
+        }
+        let route = known_route(context, subject, at).await?;
+        let written = context
+            .write(Write::WriteRoute, router.apply(at, &route, &pair, mark))
+            .await;
+        note_route(context, subject, at, written)?;
+    }
+    let uid = subject.gate.uid().unwrap_or_default();
+    context
+        .memory
+        .update(&subject.key, &uid, |known| known.note(mark.record.clone()));
+    Ok(())
+}
+
+/// Takes the hold off: tests that the template is the proven one, and that nobody wrote since.
+async fn release(context: &Context, subject: &Subject<'_>, decision: &Decision) -> Result<(), Error> {
+    let proven = decision
+        .state
+        .attempt
+        .as_ref()
+        .map(|attempt| &attempt.revision)
+        .or(decision.state.proven.as_ref());
+    let api: Api<DynamicObject> = workload::api(context, &subject.key.namespace, &workload::deployment());
+    let live = bounded("read Deployment", api.get(subject.workload())).await?;
+    let found = live.data.pointer("/spec/template").map(revision::revision);
+    if found.as_ref() != proven {
+        return Err(Error::Conflict(format!("Deployment {}", subject.workload())));
+    }
+    let handover = subject.frozen.plan.deadlines.handover;
+    let until = decision
+        .state
+        .attempt
+        .as_ref()
+        .map(|_| (context.now() + handover).0 / 1000);
+    let Some(patch) = released(&live, until) else {
+        return Ok(());
+    };
+    let patch: json_patch::Patch = serde_json::from_value(patch).map_err(|error| Error::Refused(error.to_string()))?;
+    let params = PatchParams {
+        field_manager: Some(routers::FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    };
+    let patch = Patch::Json::<()>(patch);
+    context
+        .write(Write::Release, api.patch(subject.workload(), &params, &patch))
+        .await
+        .map(drop)
+}
+
+/// The patch that takes the hold off; during a handover it says until when.
+fn released(live: &DynamicObject, until: Option<i64>) -> Option<Value> {
+    let held = live.labels().contains_key(labels::HELD);
+    let paused = live.data.pointer("/spec/paused").and_then(Value::as_bool) == Some(true);
+    if !held && !paused {
+        return None;
+    }
+    let key = |label: &str| label.replace('~', "~0").replace('/', "~1");
+    let mut patch = vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": live.resource_version()})];
+    if held {
+        patch.push(json!({"op": "remove", "path": format!("/metadata/labels/{}", key(labels::HELD))}));
+    }
+    if paused {
+        patch.push(json!({"op": "remove", "path": "/spec/paused"}));
+    }
+    if let Some(until) = until {
+        patch.push(json!({"op": "add", "path": format!("/metadata/labels/{}", key(labels::HANDOVER)), "value": until.to_string()}));
+    }
+    Some(Value::Array(patch))
+}
+
+/// Puts every route back, and lets the Deployment's template change again.
+async fn restore(context: &Context, subject: &Subject<'_>, decision: &Decision) -> Result<(), Error> {
+    let pair = subject.pair();
+    let router = context.router(&subject.key.namespace);
+    let epoch = subject
+        .state
+        .attempt
+        .as_ref()
+        .map_or(subject.state.epoch, |attempt| attempt.epoch);
+    let keep = if decision.outcome == crate::decision::Outcome::Abort {
+        routers::Keep::Fence
+    } else {
+        routers::Keep::Nothing
+    };
+    for at in &subject.gate.spec.routes() {
+        let Some(route) = context.routes.get(&route_key(subject, at.kind.word(), &at.name)) else {
+            continue;
+        };
+        let written = context
+            .write(Write::Restore, router.restore(at, &route, &pair, (epoch, keep)))
+            .await;
+        note_route(context, subject, at, written)?;
+    }
+    workload::end_handover(context, subject).await
+}
+
+/// Removes the canary and lets stable shrink again.
+async fn remove(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
+    guard::lift(context, subject).await?;
+    let resources = [
+        (workload::deployment(), subject.canary()),
+        (workload::service(), subject.pair().canary),
+    ];
+    for (resource, name) in resources {
+        let api: Api<DynamicObject> = workload::api(context, &subject.key.namespace, &resource);
+        let params = DeleteParams::background();
+        match context.write(Write::Remove, api.delete(&name, &params)).await {
+            Ok(_) => {}
+            Err(Error::Kube(kube::Error::Api(status))) if status.code == 404 => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Takes our labels off. A held template stays paused, and an annotation says why.
+async fn disown(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
+    let api = deployments(context, subject);
+    let Some(live) = bounded("read Deployment", api.get_opt(subject.workload())).await? else {
+        return Ok(());
+    };
+    if live.label(labels::GATE) != Some(subject.key.name.as_str()) {
+        return Ok(());
+    }
+    let why = live.label(labels::HELD).map(|_| {
+        format!(
+            "gate {} was deleted before this template was proven; `kubectl rollout resume` rolls it out",
+            subject.key.name
+        )
+    });
+    let patch = json!({"metadata": {
+        "resourceVersion": live.metadata.resource_version,
+        "labels": {labels::GATE: null, labels::HELD: null, labels::HANDOVER: null},
+        "annotations": {labels::LEFT_PAUSED: why},
+    }});
+    let params = PatchParams {
+        field_manager: Some(routers::FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    };
+    context
+        .write(
+            Write::Disown,
+            api.patch(subject.workload(), &params, &Patch::Merge(&patch)),
+        )
+        .await
+        .map(drop)
+}
+
+/// Answers a request in its status; once, whatever the watch shows.
+async fn answer(
+    context: &Context,
+    subject: &Subject<'_>,
+    name: &str,
+    (granted, reason): (bool, Reason),
+) -> Result<(), Error> {
+    let api: Api<GateAction> = Api::namespaced(context.client.clone(), &subject.key.namespace);
+    let status = json!({"status": {
+        "observedGeneration": 1,
+        "answer": if granted { "Granted" } else { "Refused" },
+        "reason": reason.word(),
+        "message": reason.sentence(),
+        "answeredAt": moment(context.now()),
+    }});
+    match context
+        .write(
+            Write::Answer,
+            api.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)),
+        )
+        .await
+    {
+        Ok(action) => {
+            context.memory.answer(&action.uid().unwrap_or_default());
+            Ok(())
+        }
+        Err(Error::Kube(kube::Error::Api(status))) if status.code == 404 => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the gate carries our finalizer.
+#[must_use]
+pub fn has_finalizer(gate: &ReleaseGate) -> bool {
+    gate.finalizers().iter().any(|name| name == labels::FINALIZER)
+}
+
+/// Whether everything of a gate that is being deleted is put back.
+#[must_use]
+pub fn is_gone(subject: &Subject<'_>, decision: &Decision) -> bool {
+    subject.gate.metadata.deletion_timestamp.is_some() && decision.effects.contains(&Effect::Disown)
+}
+
+/// Takes the finalizer off: the gate may go.
+///
+/// # Errors
+/// When the API server refuses for another reason than that the gate is gone already.
+pub async fn let_go(context: &Context, gate: &ReleaseGate) -> Result<(), Error> {
+    let finalizers: Vec<_> = gate
+        .finalizers()
+        .iter()
+        .filter(|name| *name != labels::FINALIZER)
+        .collect();
+    let patch = json!({"metadata": {"resourceVersion": gate.resource_version(), "finalizers": finalizers}});
+    let api: Api<ReleaseGate> = Api::namespaced(context.client.clone(), &gate.namespace().unwrap_or_default());
+    match context
+        .write(
+            Write::Finalizer,
+            api.patch(&gate.name_any(), &PatchParams::default(), &Patch::Merge(&patch)),
+        )
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(Error::Kube(kube::Error::Api(status))) if status.code == 404 => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn attempt(decision: &Decision) -> Result<&Attempt, Error> {
+    decision
+        .state
+        .attempt
+        .as_ref()
+        .ok_or_else(|| Error::Refused("no attempt is in flight".into()))
+}
+
+fn deployments(context: &Context, subject: &Subject<'_>) -> Api<Workload> {
+    Api::namespaced(context.client.clone(), &subject.key.namespace)
+}
+
+async fn known_route(context: &Context, subject: &Subject<'_>, at: &RouteRef) -> Result<Value, Error> {
+    let key = route_key(subject, at.kind.word(), &at.name);
+    if let Some(route) = context.routes.get(&key) {
+        return Ok(route);
+    }
+    let read = context.router(&subject.key.namespace).read(at).await?;
+    read.ok_or_else(|| Error::Router(routers::Error::Gone(format!("{} {}", at.kind.word(), at.name))))
+}
+
+/// Keeps the answer of a write; after a conflict forgets the version that was too old.
+fn note_route(
+    context: &Context,
+    subject: &Subject<'_>,
+    at: &RouteRef,
+    written: Result<Written, Error>,
+) -> Result<(), Error> {
+    let key = route_key(subject, at.kind.word(), &at.name);
+    match written {
+        Ok(written) => {
+            context.routes.note(key, written.route);
+            Ok(())
+        }
+        Err(error) => {
+            context.routes.forget(&key);
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! One release on trial: its analysis, its questions, and what was last said about it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::{CanaryAnalysisSpec, Invalid, Metric};
+use crate::decision::{Judged, Millis};
+use crate::judge::{Analysis, MetricPlan, Settings, Shape};
+use crate::sources::{Answer, HistogramSpec, Measure, MetricQuery, Subscription};
+
+use super::frozen::Frozen;
+use super::memory::GateKey;
+
+/// One release on trial.
+#[derive(Debug)]
+pub struct Docket {
+    /// Its attempt.
+    pub epoch: i64,
+    /// The step it is at; none before the first weight.
+    pub step: Option<usize>,
+    /// The source it is judged by.
+    pub source: String,
+    /// What it asks at every tick.
+    pub subscription: Subscription,
+    /// What was last said about it.
+    pub judged: Option<Judged>,
+    /// When its memory was saved last.
+    pub saved: Millis,
+    memory: Memory,
+}
+
+/// What is saved with the CanaryAnalysis, so that a restart goes on bit for bit.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Memory {
+    analysis: Analysis,
+    /// Edges of histograms by the metric's place, chosen once from the baseline.
+    edges: BTreeMap<usize, Vec<f64>>,
+}
+
+impl Docket {
+    /// Opens the trial of an attempt, or goes on with it where it was saved.
+    ///
+    /// # Errors
+    /// [`Invalid`] naming the metric that cannot be judged.
+    pub fn open(key: &GateKey, frozen: &Frozen, (source, now): (String, Millis)) -> Result<Self, Invalid> {
+        let questions = questions(&frozen.spec)?;
+        let saved = frozen
+            .judge_state
+            .as_deref()
+            .and_then(|text| serde_json::from_str::<Memory>(text).ok());
+        let memory = match saved {
+            Some(memory) => memory,
+            None => Memory {
+                analysis: analysis(frozen)?,
+                edges: BTreeMap::new(),
+            },
+        };
+        let target = &frozen.spec.target;
+        let mut docket = Self {
+            epoch: frozen.spec.epoch,
+            step: None,
+            source,
+            subscription: Subscription {
+                gate: key.to_string(),
+                namespace: key.namespace.clone(),
+                workload: target.workload.clone(),
+                canary_workload: target.canary_workload.clone(),
+                service: target.service.clone(),
+                canary_service: target.canary_service.clone(),
+                port: None,
+                metrics: questions,
+            },
+            judged: None,
+            saved: now,
+            memory,
+        };
+        for (index, edges) in docket.memory.edges.clone() {
+            docket.ask_with(index, edges);
+        }
+        Ok(docket)
+    }
+
+    /// The weight of a step was written.
+    pub fn begin_step(&mut self, step: usize, at: Millis) {
+        if self.step != Some(step) {
+            self.step = Some(step);
+            self.judged = None;
+            self.memory.analysis.begin_step(step, at);
+        }
+    }
+
+    /// Counts one tick of every metric.
+    pub fn observe(&mut self, answers: Vec<Answer>) {
+        for (index, answer) in answers.into_iter().enumerate() {
+            if let Some(edges) = answer.edges {
+                self.memory.edges.insert(index, edges.clone());
+                self.ask_with(index, edges);
+            }
+            self.memory.analysis.observe(index, &answer.evidence);
+        }
+        if let Some(step) = self.step {
+            self.judged = Some(self.memory.analysis.judged(self.epoch, step));
+        }
+    }
+
+    /// Its memory as text, for the CanaryAnalysis.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<String> {
+        serde_json::to_string(&self.memory).ok()
+    }
+
+    /// From now on asks for a histogram's tails at these edges.
+    fn ask_with(&mut self, index: usize, edges: Vec<f64>) {
+        if let Some(query) = self.subscription.metrics.get_mut(index)
+            && let Measure::Tails(tails) = &query.measure
+        {
+            query.measure = Measure::Tails(tails.clone().at(edges));
+        }
+    }
+}
+
+fn analysis(frozen: &Frozen) -> Result<Analysis, Invalid> {
+    let metrics = plans(&frozen.spec)?;
+    let settings = Settings {
+        interval: frozen.plan.interval,
+        ..Settings::default()
+    };
+    let weights = (0..frozen.plan.steps.len())
+        .map(|step| frozen.plan.weight_at(step))
+        .collect();
+    Analysis::new(metrics, settings, weights)
+        .map_err(|error| Invalid::new("spec.analysis", error.to_string(), "a plan that can be judged by"))
+}
+
+/// What is asked of the source, metric by metric.
+///
+/// # Errors
+/// [`Invalid`] naming the metric.
+pub fn questions(spec: &CanaryAnalysisSpec) -> Result<Vec<MetricQuery>, Invalid> {
+    let question = |metric: &Metric| {
+        let measure = match (&metric.ratio, &metric.histogram) {
+            (Some(ratio), None) => ratio.measure(),
+            (None, Some(histogram)) => histogram.measure(),
+            _ => {
+                return Err(invalid(
+                    metric,
+                    "both or neither of ratio and histogram",
+                    "exactly one of them",
+                ));
+            }
+        };
+        let measure = measure.map_err(|error| invalid(metric, &error.to_string(), "what the message says"))?;
+        Ok(MetricQuery {
+            name: metric.name.clone(),
+            measure,
+        })
+    };
+    spec.analysis.metrics.iter().map(question).collect()
+}
+
+/// How every metric is judged.
+///
+/// # Errors
+/// [`Invalid`] naming the metric.
+pub fn plans(spec: &CanaryAnalysisSpec) -> Result<Vec<MetricPlan>, Invalid> {
+    spec.analysis.metrics.iter().map(|metric| plan(spec, metric)).collect()
+}
+
+fn plan(spec: &CanaryAnalysisSpec, metric: &Metric) -> Result<MetricPlan, Invalid> {
+    let shape = match &metric.histogram {
+        Some(histogram) => Shape::Histogram {
+            tails: tails(histogram),
+            shown: tails(histogram) - 1,
+        },
+        None => Shape::Ratio,
+    };
+    let mut plan = MetricPlan::new(&metric.name, shape);
+    if let Some(margin) = &metric.margin {
+        if let Some(share) = &margin.abort {
+            plan.margin_abort = share.fraction()?;
+        }
+        plan.margin_promote = margin.promote.as_ref().map(|share| share.fraction()).transpose()?;
+    }
+    if let (None, Some(slo)) = (&metric.histogram, &spec.analysis.slo) {
+        plan.error_budget = Some(1.0 - slo.fraction()?);
+    }
+    if let Some(sample) = spec.analysis.min_sample {
+        plan.min_sample = f64::from(sample);
+    }
+    Ok(plan)
+}
+
+/// How many edges a histogram is judged at: those that are named, the one nearest to a quantile
+/// that is named, or those nearest to the median, p90 and p99.
+fn tails(histogram: &HistogramSpec) -> usize {
+    match (&histogram.edges, histogram.quantile) {
+        (Some(edges), _) => edges.len().max(1),
+        (None, Some(_)) => 1,
+        (None, None) => 3,
+    }
+}
+
+fn invalid(metric: &Metric, value: &str, accepted: &str) -> Invalid {
+    Invalid::new(format!("spec.analysis.metrics[{}]", metric.name), value, accepted)
+}

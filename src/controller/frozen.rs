@@ -1,0 +1,139 @@
+//! The plan of an attempt: frozen in a CanaryAnalysis, and read back from it.
+
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Resource, ResourceExt};
+
+use crate::api::{Arms, CanaryAnalysis, CanaryAnalysisSpec, GateRef, Invalid, ReleaseGate, labels};
+use crate::decision::{Attempt, Plan, Revision};
+
+use super::context::{Context, Error, bounded};
+use super::crash::Write;
+use super::memory::GateKey;
+
+/// A plan with what belongs to it.
+#[derive(Debug, Clone)]
+pub struct Frozen {
+    /// What the machine goes by.
+    pub plan: Plan,
+    /// The whole of it.
+    pub spec: CanaryAnalysisSpec,
+    /// Stable's size when the attempt began.
+    pub stable_pods: i64,
+    /// The judge's memory as it was saved last, if it was.
+    pub judge_state: Option<String>,
+    /// Name and uid of the CanaryAnalysis; none at rest.
+    pub object: Option<(String, String)>,
+}
+
+/// The plan that an attempt of this gate would get now.
+///
+/// # Errors
+/// [`Invalid`] naming the field of the gate.
+pub fn draft(gate: &ReleaseGate, revision: &Revision, epoch: i64, stable_pods: i64) -> Result<Frozen, Invalid> {
+    let target = &gate.spec.target;
+    let spec = CanaryAnalysisSpec {
+        gate: Some(GateRef {
+            name: gate.name_any(),
+            uid: gate.uid().unwrap_or_default(),
+        }),
+        revision: revision.0.clone(),
+        epoch,
+        target: Arms {
+            workload: target.workload.name.clone(),
+            service: target.service.clone(),
+            canary_workload: format!("{}{}", target.workload.name, labels::CANARY_SUFFIX),
+            canary_service: format!("{}{}", target.service, labels::CANARY_SUFFIX),
+            stable_pods,
+        },
+        steps: gate.spec.steps.clone(),
+        analysis: gate.spec.analysis.clone(),
+        policy: gate.spec.policy.clone(),
+        canary: gate.spec.canary.clone(),
+        deadlines: gate.spec.deadlines.clone(),
+        policy_hash: String::new(),
+    }
+    .sealed();
+    Ok(Frozen {
+        plan: spec.plan()?,
+        stable_pods,
+        judge_state: None,
+        object: None,
+        spec,
+    })
+}
+
+/// The name of an attempt's CanaryAnalysis: fixed, so that creating it twice is creating it once.
+#[must_use]
+pub fn name(gate: &str, epoch: i64) -> String {
+    format!("{gate}-{epoch}")
+}
+
+/// Freezes a plan for an attempt, or finds it frozen.
+///
+/// # Errors
+/// When the API server refuses, or an object of that name is not this attempt's.
+pub async fn freeze(
+    context: &Context,
+    gate: &ReleaseGate,
+    attempt: &Attempt,
+    stable_pods: i64,
+) -> Result<Frozen, Error> {
+    let draft = draft(gate, &attempt.revision, attempt.epoch, stable_pods)
+        .map_err(|error| Error::Refused(error.to_string()))?;
+    let name = name(&gate.name_any(), attempt.epoch);
+    let mut object = CanaryAnalysis::new(&name, draft.spec);
+    object.metadata = ObjectMeta {
+        owner_references: gate.controller_owner_ref(&()).map(|owner| vec![owner]),
+        labels: Some([(labels::GATE.to_owned(), gate.name_any())].into()),
+        ..object.metadata
+    };
+    let api = api(context, gate);
+    let created = context
+        .write(Write::Freeze, api.create(&PostParams::default(), &object))
+        .await;
+    match created {
+        Ok(object) => thaw(&object),
+        Err(error) if error.is_conflict() => read(context, gate, attempt).await?.ok_or(Error::Conflict(name)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads the plan of an attempt; nothing, when it was never frozen or has been deleted.
+///
+/// # Errors
+/// When the API server does not answer, or the object cannot be understood.
+pub async fn read(context: &Context, gate: &ReleaseGate, attempt: &Attempt) -> Result<Option<Frozen>, Error> {
+    let name = name(&gate.name_any(), attempt.epoch);
+    match bounded("read CanaryAnalysis", api(context, gate).get_opt(&name)).await? {
+        Some(object) if object.spec.revision == attempt.revision.0 => thaw(&object).map(Some),
+        Some(object) => Err(Error::Refused(format!(
+            "CanaryAnalysis {name} is about revision {}, not {}; delete it",
+            object.spec.revision, attempt.revision
+        ))),
+        None => Ok(None),
+    }
+}
+
+fn thaw(object: &CanaryAnalysis) -> Result<Frozen, Error> {
+    let plan = object.spec.plan().map_err(|error| Error::Refused(error.to_string()))?;
+    Ok(Frozen {
+        plan,
+        stable_pods: object.spec.target.stable_pods,
+        judge_state: object.status.as_ref().and_then(|status| status.judge_state.clone()),
+        object: Some((object.name_any(), object.uid().unwrap_or_default())),
+        spec: object.spec.clone(),
+    })
+}
+
+fn api(context: &Context, gate: &ReleaseGate) -> Api<CanaryAnalysis> {
+    Api::namespaced(context.client.clone(), &gate.namespace().unwrap_or_default())
+}
+
+/// The key of a gate.
+#[must_use]
+pub fn key(gate: &ReleaseGate) -> GateKey {
+    GateKey {
+        namespace: gate.namespace().unwrap_or_default(),
+        name: gate.name_any(),
+    }
+}

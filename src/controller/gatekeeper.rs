@@ -1,0 +1,177 @@
+//! The gatekeeper: one pass over one gate, from facts to effects. It never queries metrics.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::ResourceExt;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Action;
+
+use crate::api::ReleaseGate;
+use crate::decision::{Decision, Facts, Millis, Reason, Stage, State, decide};
+
+use super::apply;
+use super::context::{Context, Error};
+use super::frozen::{self, Frozen};
+use super::gather::{self, Subject};
+use super::memory::GateKey;
+use super::report;
+use super::status;
+
+/// Looks again at a gate at rest this often, in case a watch has missed something.
+const RESYNC: Duration = Duration::from_secs(600);
+
+/// Looks again this soon after a conflict.
+const CONFLICT: Duration = Duration::from_millis(50);
+
+/// One pass.
+///
+/// # Errors
+/// When the pass could not be finished; [`on_error`] says when to try again.
+pub async fn reconcile(guarded: Arc<DeserializeGuard<ReleaseGate>>, context: Arc<Context>) -> Result<Action, Error> {
+    match &guarded.0 {
+        Ok(gate) => pass(gate, &context).await,
+        Err(invalid) => {
+            let key = GateKey {
+                namespace: invalid.metadata.namespace.clone().unwrap_or_default(),
+                name: invalid.metadata.name.clone().unwrap_or_default(),
+            };
+            status::quarantine(&context, &key, invalid.metadata.generation, &invalid.error.to_string()).await?;
+            Ok(Action::await_change())
+        }
+    }
+}
+
+/// When to try again after a failed pass: at once after a conflict, else ever later, up to 30 s;
+/// but an abort that could not be written is tried every second.
+#[must_use]
+pub fn on_error(guarded: Arc<DeserializeGuard<ReleaseGate>>, error: &Error, context: Arc<Context>) -> Action {
+    let (key, uid) = match &guarded.0 {
+        Ok(gate) => (frozen::key(gate), gate.uid().unwrap_or_default()),
+        Err(_) => return Action::requeue(Duration::from_secs(30)),
+    };
+    context.metrics.failed(error.fault());
+    if error.is_conflict() {
+        return Action::requeue(CONFLICT);
+    }
+    let mut failures = 0;
+    context.memory.update(&key, &uid, |known| {
+        known.failures = known.failures.saturating_add(1);
+        failures = known.failures;
+    });
+    tracing::warn!(gate = %key, %error, failures, "pass not finished");
+    Action::requeue(Duration::from_secs(1 << failures.min(5)).min(Duration::from_secs(30)))
+}
+
+async fn pass(gate: &ReleaseGate, context: &Context) -> Result<Action, Error> {
+    let key = frozen::key(gate);
+    let uid = gate.uid().unwrap_or_default();
+    let state = match status::state(context, gate, &key) {
+        Ok(state) => state,
+        Err(invalid) => return stalled(context, gate, &key, &invalid.to_string()).await,
+    };
+    if gate.metadata.deletion_timestamp.is_some() && !apply::has_finalizer(gate) {
+        context.memory.forget(&key);
+        context.judge.dismiss(&key);
+        return Ok(Action::await_change());
+    }
+    let frozen = match plan(context, gate, &key, &state).await? {
+        Ok(frozen) => frozen,
+        Err(invalid) => return stalled(context, gate, &key, &invalid).await,
+    };
+    let subject = Subject {
+        gate,
+        key,
+        state,
+        frozen,
+    };
+    let facts = gather::gather(context, &subject).await?;
+    let decision = decide(&subject.frozen.plan, &subject.state, &facts, context.now());
+    perform(context, &subject, &facts, &decision).await?;
+    context.memory.update(&subject.key, &uid, |known| known.failures = 0);
+    Ok(next(&subject, &decision, context.now()))
+}
+
+/// Performs the effects in order, then stores the state, then tells others.
+async fn perform(context: &Context, subject: &Subject<'_>, facts: &Facts, decision: &Decision) -> Result<(), Error> {
+    for effect in &decision.effects {
+        apply::perform(context, subject, facts, decision, effect).await?;
+    }
+    if !facts.leader {
+        return Ok(());
+    }
+    if apply::is_gone(subject, decision) {
+        apply::let_go(context, subject.gate).await?;
+        context.memory.forget(&subject.key);
+        context.judge.dismiss(&subject.key);
+        return Ok(());
+    }
+    status::store(context, subject, facts, decision).await?;
+    context.judge.follow(context, subject, &decision.state);
+    report::tell(context, subject, facts, decision).await;
+    Ok(())
+}
+
+/// The plan to decide by: frozen for an attempt in flight, drafted at rest.
+async fn plan(
+    context: &Context,
+    gate: &ReleaseGate,
+    key: &GateKey,
+    state: &State,
+) -> Result<Result<Arc<Frozen>, String>, Error> {
+    let uid = gate.uid().unwrap_or_default();
+    let Some(attempt) = &state.attempt else {
+        let revision = crate::decision::Revision(String::new());
+        return Ok(frozen::draft(gate, &revision, 0, 0)
+            .map(Arc::new)
+            .map_err(|invalid| invalid.to_string()));
+    };
+    let known = context.memory.get(key, &uid).frozen;
+    if let Some(known) = known.filter(|known| known.spec.epoch == attempt.epoch && known.object.is_some()) {
+        return Ok(Ok(known));
+    }
+    let read = match frozen::read(context, gate, attempt).await? {
+        Some(read) => read,
+        None => frozen::freeze(context, gate, attempt, stable_pods(context, gate, key)).await?,
+    };
+    let read = Arc::new(read);
+    context
+        .memory
+        .update(key, &uid, |known| known.frozen = Some(Arc::clone(&read)));
+    Ok(Ok(read))
+}
+
+/// Stable's size now.
+#[must_use]
+pub fn stable_pods(context: &Context, gate: &ReleaseGate, key: &GateKey) -> i64 {
+    context
+        .workload(&key.namespace, &gate.spec.target.workload.name)
+        .map_or(1, |workload| workload.desired())
+}
+
+async fn stalled(context: &Context, gate: &ReleaseGate, key: &GateKey, message: &str) -> Result<Action, Error> {
+    status::quarantine(context, key, gate.metadata.generation, message).await?;
+    Ok(Action::await_change())
+}
+
+/// When to look again: at once while the machine is moving, at its wake time, or at the resync.
+fn next(subject: &Subject<'_>, decision: &Decision, now: Millis) -> Action {
+    let moved = decision.state != subject.state;
+    let settling = matches!(
+        decision.state.attempt.as_ref().map(|attempt| attempt.stage),
+        None | Some(Stage::Preparing | Stage::HandingOver | Stage::Rejected(_))
+    );
+    if moved && settling {
+        return Action::requeue(Duration::from_millis(1));
+    }
+    if decision.reason == Reason::WorkloadMissing || decision.reason == Reason::NotRolledOut {
+        return Action::requeue(Duration::from_secs(5));
+    }
+    match decision.wake_at {
+        Some(at) => {
+            let wait = u64::try_from((at - now).0).unwrap_or(0).max(1);
+            Action::requeue(Duration::from_millis(wait).min(RESYNC))
+        }
+        None => Action::requeue(RESYNC),
+    }
+}

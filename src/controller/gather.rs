@@ -1,0 +1,255 @@
+//! Reads the world: from caches where they are good enough, from the API server where they are not.
+
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use serde_json::Value;
+
+use crate::api::{GateAction, ReleaseGate, labels};
+use crate::decision::{CanaryFact, Facts, Millis, Request, RouteFact, Stage, State, WorkloadFact};
+use crate::routers;
+
+use super::capacity;
+use super::context::{Context, Error, bounded};
+use super::frozen::Frozen;
+use super::memory::GateKey;
+use super::survey;
+use super::watch::Workload;
+
+/// One gate with what was read for it.
+pub struct Subject<'a> {
+    /// The gate.
+    pub gate: &'a ReleaseGate,
+    /// Its key.
+    pub key: GateKey,
+    /// The machine's memory, as written last.
+    pub state: State,
+    /// The plan of the attempt in flight; at rest, the plan of the next one.
+    pub frozen: std::sync::Arc<Frozen>,
+}
+
+impl Subject<'_> {
+    /// The Deployment's name.
+    #[must_use]
+    pub fn workload(&self) -> &str {
+        &self.gate.spec.target.workload.name
+    }
+
+    /// The canary Deployment's name.
+    #[must_use]
+    pub fn canary(&self) -> String {
+        format!("{}{}", self.workload(), labels::CANARY_SUFFIX)
+    }
+
+    /// The pair whose traffic is split.
+    #[must_use]
+    pub fn pair(&self) -> routers::Pair {
+        routers::Pair::new(&self.key.name, &self.key.namespace, &self.gate.spec.target.service)
+    }
+
+    /// The weight of the step the attempt was at before this pass.
+    #[must_use]
+    pub fn weight(&self) -> Option<crate::decision::Percent> {
+        match self.state.attempt.as_ref()?.stage {
+            Stage::Stepping(step) => Some(self.frozen.plan.weight_at(step)),
+            _ => None,
+        }
+    }
+
+    /// The step the machine is at, and the one it may go to.
+    fn steps(&self) -> (Option<usize>, usize) {
+        match self.state.attempt.as_ref().map(|attempt| attempt.stage) {
+            Some(Stage::Stepping(step)) => (Some(step), step.saturating_add(1)),
+            Some(Stage::HandingOver | Stage::Restoring) => (Some(usize::MAX), usize::MAX),
+            _ => (None, 0),
+        }
+    }
+}
+
+/// Gathers the facts of one pass.
+///
+/// # Errors
+/// When the API server does not answer: then nothing is known, and nothing is done.
+pub async fn gather(context: &Context, subject: &Subject<'_>) -> Result<Facts, Error> {
+    let workload = workload(context, subject).await?;
+    let begins = subject.state.attempt.is_some()
+        || workload
+            .as_ref()
+            .is_some_and(|workload| workload.spec.revision != subject.state.proven);
+    Ok(Facts {
+        leader: context.leadership.may_raise(tokio::time::Instant::now()),
+        suspended: subject.gate.spec.suspend,
+        deleted: subject.gate.metadata.deletion_timestamp.is_some(),
+        routes: routes(context, subject, begins).await?,
+        canary: canary(context, subject, workload.as_ref()),
+        preflight: blocked(context, subject).await?,
+        judged: context.judge.judged(&subject.key),
+        request: request(context, subject),
+        workload: workload.and_then(|workload| fact(&workload)),
+    })
+}
+
+/// The user's Deployment. Before adoption it does not carry our label and is not watched.
+async fn workload(context: &Context, subject: &Subject<'_>) -> Result<Option<Workload>, Error> {
+    if let Some(known) = context.workload(&subject.key.namespace, subject.workload()) {
+        return Ok(Some((*known).clone()));
+    }
+    let api: Api<Workload> = Api::namespaced(context.client.clone(), &subject.key.namespace);
+    bounded("read Deployment", api.get_opt(subject.workload())).await
+}
+
+fn fact(workload: &Workload) -> Option<WorkloadFact> {
+    if workload.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    Some(WorkloadFact {
+        template: workload.spec.revision.clone()?,
+        held: workload.label(labels::HELD).is_some() && workload.spec.paused,
+        rolled_out: workload.rolled_out(),
+    })
+}
+
+/// Every route of the gate. At rest only those that carry a split are known, and nothing is asked;
+/// a release reads each route once and then lives on the watch and on its own writes.
+async fn routes(context: &Context, subject: &Subject<'_>, begins: bool) -> Result<Vec<RouteFact>, Error> {
+    let pair = subject.pair();
+    let mut facts = Vec::new();
+    for reference in &subject.gate.spec.routes() {
+        let known = context
+            .routes
+            .get(&route_key(subject, reference.kind.word(), &reference.name));
+        let route = match known {
+            Some(route) => Some(route),
+            None if begins => context.router(&subject.key.namespace).read(reference).await?,
+            None => None,
+        };
+        if let Some(route) = &route {
+            context.routes.note(
+                route_key(subject, reference.kind.word(), &reference.name),
+                route.clone(),
+            );
+        }
+        facts.push(match route {
+            Some(route) => routers::facts(Some(&route), &pair),
+            None if begins => RouteFact {
+                split: crate::decision::Split::Missing,
+                mark: None,
+                programmed: false,
+            },
+            None => RouteFact {
+                split: crate::decision::Split::AtRest,
+                mark: None,
+                programmed: true,
+            },
+        });
+    }
+    Ok(facts)
+}
+
+/// The key of a gate's route.
+#[must_use]
+pub fn route_key(subject: &Subject<'_>, kind: &str, name: &str) -> (String, String, String) {
+    (subject.key.namespace.clone(), kind.to_owned(), name.to_owned())
+}
+
+/// The canary's pods, and how many each weight needs.
+fn canary(context: &Context, subject: &Subject<'_>, stable: Option<&Workload>) -> CanaryFact {
+    let live = context.workload(&subject.key.namespace, &subject.canary());
+    let (at, next) = subject.steps();
+    let pods = |step| needed(subject, stable, step);
+    let base = CanaryFact {
+        needed: at.map_or(0, pods),
+        needed_next: pods(next),
+        ..CanaryFact::default()
+    };
+    match live {
+        Some(live) if live.metadata.deletion_timestamp.is_none() => CanaryFact {
+            revision: live
+                .label(labels::REVISION)
+                .map(|revision| crate::decision::Revision(revision.to_owned())),
+            ready: live.status.available_replicas,
+            desired: live.desired(),
+            exists: true,
+            ..base
+        },
+        _ => base,
+    }
+}
+
+/// Pods the canary needs before the weight of a step may be written. Beyond the last step it
+/// carries everything.
+#[must_use]
+pub fn needed(subject: &Subject<'_>, stable: Option<&Workload>, step: usize) -> i64 {
+    let plan = &subject.frozen.plan;
+    let weight = if step < plan.steps.len() {
+        plan.weight_at(step)
+    } else {
+        crate::decision::Percent::ALL
+    };
+    capacity::needed(weight, subject.frozen.stable_pods, stable.map_or(0, Workload::desired))
+}
+
+/// What stands in the way, looked for while the release is being prepared and again every 30 s
+/// while it does.
+async fn blocked(context: &Context, subject: &Subject<'_>) -> Result<Option<crate::decision::Reason>, Error> {
+    const AGAIN: Millis = Millis::from_secs(30);
+    let Some(attempt) = subject
+        .state
+        .attempt
+        .as_ref()
+        .filter(|attempt| attempt.stage == Stage::Preparing)
+    else {
+        return Ok(None);
+    };
+    let uid = subject.gate.uid().unwrap_or_default();
+    let now = context.now();
+    let known = context.memory.get(&subject.key, &uid).preflight;
+    if let Some(known) = known.filter(|known| known.epoch == attempt.epoch && now - known.at < AGAIN) {
+        return Ok(known.blocks);
+    }
+    let found = survey::look(context, subject, attempt).await?;
+    let blocks = found.blocks;
+    context
+        .memory
+        .update(&subject.key, &uid, |known| known.preflight = Some(found));
+    Ok(blocks)
+}
+
+/// The oldest request that has not been answered.
+fn request(context: &Context, subject: &Subject<'_>) -> Option<Request> {
+    let ours = |action: &GateAction| {
+        action.namespace().as_deref() == Some(subject.key.namespace.as_str())
+            && action.spec.gate == subject.key.name
+            && action.status.as_ref().is_none_or(|status| status.answer.is_none())
+            && !context.answered(action)
+    };
+    let oldest = context
+        .actions
+        .state_filter(|action| ours(action))
+        .into_iter()
+        .min_by_key(|action| (action.creation_timestamp(), action.name_any()))?;
+    Some(Request {
+        name: oldest.name_any(),
+        verb: oldest.spec.verb,
+        by: oldest.spec.signer.clone().unwrap_or_else(|| "unknown".to_owned()),
+        at: oldest
+            .creation_timestamp()
+            .map_or(Millis(0), |time| Millis(time.0.as_millisecond())),
+    })
+}
+
+/// Lists objects of a kind in the gate's namespace as they are; none, when the kind is unknown.
+///
+/// # Errors
+/// When the API server does not answer.
+pub async fn list(context: &Context, namespace: &str, resource: &kube::api::ApiResource) -> Result<Vec<Value>, Error> {
+    let api: Api<kube::api::DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, resource);
+    match bounded("list", api.list(&ListParams::default())).await {
+        Ok(list) => Ok(list
+            .items
+            .into_iter()
+            .filter_map(|item| serde_json::to_value(item).ok())
+            .collect()),
+        Err(Error::Kube(kube::Error::Api(status))) if status.code == 404 => Ok(vec![]),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,137 @@
+//! The judge: from ticks to words about releases in flight. It never moves traffic.
+//!
+//! One task per evidence source reads one tick for all its releases at once, counts it, and wakes
+//! the gatekeeper for each release that it has something to say about.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::mpsc;
+
+use crate::decision::{Judged, Millis, Stage, State};
+use crate::sources::{Answer, Subscription};
+
+use super::context::Context;
+use super::docket::Docket;
+use super::gather::Subject;
+use super::memory::GateKey;
+
+/// Saves the judge's state at least this often, so that a restart replays little.
+const SAVE: Millis = Millis::from_secs(300);
+
+/// All releases on trial.
+#[derive(Debug)]
+pub struct Judge {
+    dockets: Mutex<HashMap<GateKey, Docket>>,
+    wake: mpsc::UnboundedSender<GateKey>,
+}
+
+impl Judge {
+    /// A judge without work. Gates that it has something to say about arrive at the receiver.
+    #[must_use]
+    pub fn new() -> (Self, mpsc::UnboundedReceiver<GateKey>) {
+        let (wake, woken) = mpsc::unbounded_channel();
+        (
+            Self {
+                dockets: Mutex::default(),
+                wake,
+            },
+            woken,
+        )
+    }
+
+    /// What was last said about a gate's release.
+    #[must_use]
+    pub fn judged(&self, key: &GateKey) -> Option<Judged> {
+        self.locked().get(key)?.judged.clone()
+    }
+
+    /// Ends the trial of a gate's release.
+    pub fn dismiss(&self, key: &GateKey) {
+        self.locked().remove(key);
+    }
+
+    /// Follows the machine: begins a trial, goes on to the step it is at, or ends it.
+    pub fn follow(&self, context: &Context, subject: &Subject<'_>, state: &State) {
+        let Some(attempt) = &state.attempt else {
+            return self.dismiss(&subject.key);
+        };
+        let step = match attempt.stage {
+            Stage::Preparing => None,
+            Stage::Stepping(step) => Some(step),
+            Stage::HandingOver | Stage::Restoring | Stage::Aborting(_) | Stage::Rejected(_) => {
+                return self.dismiss(&subject.key);
+            }
+        };
+        let mut dockets = self.locked();
+        if dockets
+            .get(&subject.key)
+            .is_none_or(|docket| docket.epoch != attempt.epoch)
+        {
+            let Some(frozen) = context.frozen(subject, attempt.epoch) else {
+                return;
+            };
+            let source = context.source_name(&frozen.spec.analysis);
+            match Docket::open(&subject.key, &frozen, (source, context.now())) {
+                Ok(docket) => dockets.insert(subject.key.clone(), docket),
+                Err(error) => {
+                    tracing::error!(gate = %subject.key, %error, "the analysis cannot begin");
+                    return;
+                }
+            };
+        }
+        if let (Some(docket), Some(step)) = (dockets.get_mut(&subject.key), step) {
+            docket.begin_step(step, attempt.since);
+        }
+    }
+
+    /// The judge's memory of a release, for its CanaryAnalysis.
+    #[must_use]
+    pub fn snapshot(&self, key: &GateKey) -> Option<String> {
+        self.locked().get(key)?.snapshot()
+    }
+
+    /// Releases whose memory is due to be saved; they count as saved from now on.
+    #[must_use]
+    pub fn unsaved(&self, now: Millis) -> Vec<GateKey> {
+        let mut dockets = self.locked();
+        let due = dockets.iter_mut().filter(|(_, docket)| now - docket.saved >= SAVE);
+        due.map(|(key, docket)| {
+            docket.saved = now;
+            key.clone()
+        })
+        .collect()
+    }
+
+    /// Names of the sources that releases ask.
+    #[must_use]
+    pub fn sources(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.locked().values().map(|docket| docket.source.clone()).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// What the releases of a source want to know.
+    #[must_use]
+    pub fn subscriptions(&self, source: &str) -> Vec<(GateKey, Subscription)> {
+        let dockets = self.locked();
+        let asking = dockets.iter().filter(|(_, docket)| docket.source == source);
+        asking
+            .map(|(key, docket)| (key.clone(), docket.subscription.clone()))
+            .collect()
+    }
+
+    /// Counts what a source answered about one release, and wakes its gate.
+    pub fn observe(&self, key: &GateKey, answers: Vec<Answer>) {
+        if let Some(docket) = self.locked().get_mut(key) {
+            docket.observe(answers);
+            // Nobody listens only when the controller has ended.
+            let _ = self.wake.send(key.clone());
+        }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, HashMap<GateKey, Docket>> {
+        self.dockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

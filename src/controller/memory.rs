@@ -1,0 +1,152 @@
+//! What the gatekeeper keeps of each gate between passes, so that it need not ask again.
+//!
+//! Nothing here is authority: all of it is read again from the cluster when the process is new.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::api::GateStatus;
+use crate::decision::{Millis, Reason, Record, State};
+
+use super::frozen::Frozen;
+use super::workload::Built;
+
+/// Namespace and name of a gate.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GateKey {
+    /// Where it is.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl std::fmt::Display for GateKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// What was last known of one gate.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// The uid this speaks of: another gate of the same name starts anew.
+    pub uid: String,
+    /// The status that was written last and the resourceVersion of that write: the watch may
+    /// still show an older one.
+    pub written: Option<(String, State)>,
+    /// The same as it was shown to people.
+    pub shown: Option<GateStatus>,
+    /// The plan of the attempt in flight.
+    pub frozen: Option<Arc<Frozen>>,
+    /// The canary of the attempt in flight, built from what the user wrote.
+    pub built: Option<(i64, Arc<Built>)>,
+    /// What pre-flight found for this attempt, and when it was looked for.
+    pub preflight: Option<Preflight>,
+    /// Decisions of the attempt in flight that changed something, oldest first, at most 20.
+    pub records: Vec<Record>,
+    /// Passes that failed in a row.
+    pub failures: u32,
+}
+
+/// What stands in the way of a trial.
+#[derive(Debug, Clone)]
+pub struct Preflight {
+    /// The attempt it was looked for.
+    pub epoch: i64,
+    /// When.
+    pub at: Millis,
+    /// What blocks the release, if anything does.
+    pub blocks: Option<Reason>,
+    /// The same with names, and what is only worth knowing.
+    pub findings: Vec<String>,
+}
+
+/// All gates.
+#[derive(Debug, Default)]
+pub struct Memory {
+    gates: Mutex<HashMap<GateKey, Known>>,
+    /// Uids of requests that were answered, newest last: the watch may not show it yet.
+    answered: Mutex<VecDeque<String>>,
+}
+
+/// Answers that are remembered until the watch shows them.
+const ANSWERED: usize = 1000;
+
+impl Memory {
+    /// What is known of a gate; nothing, when the uid is another one.
+    #[must_use]
+    pub fn get(&self, key: &GateKey, uid: &str) -> Known {
+        let memory = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        match memory.get(key) {
+            Some(known) if known.uid == uid => known.clone(),
+            _ => Known {
+                uid: uid.to_owned(),
+                ..Known::default()
+            },
+        }
+    }
+
+    /// Changes what is known of a gate.
+    pub fn update(&self, key: &GateKey, uid: &str, change: impl FnOnce(&mut Known)) {
+        let mut memory = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = memory.entry(key.clone()).or_default();
+        if known.uid != uid {
+            *known = Known {
+                uid: uid.to_owned(),
+                ..Known::default()
+            };
+        }
+        change(known);
+    }
+
+    /// The CanaryAnalysis of a gate's last attempt, and the decisions to be kept in it.
+    #[must_use]
+    pub fn attempt(&self, key: &GateKey) -> Option<(String, Vec<Record>)> {
+        let memory = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = memory.get(key)?;
+        let (name, _) = known.frozen.as_ref()?.object.as_ref()?;
+        Some((name.clone(), known.records.clone()))
+    }
+
+    /// Takes note that a request was answered.
+    pub fn answer(&self, uid: &str) {
+        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        answered.push_back(uid.to_owned());
+        let surplus = answered.len().saturating_sub(ANSWERED);
+        answered.drain(..surplus);
+    }
+
+    /// Whether a request was answered.
+    #[must_use]
+    pub fn answered(&self, uid: &str) -> bool {
+        self.answered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .any(|known| known == uid)
+    }
+
+    /// Forgets a gate that is gone.
+    pub fn forget(&self, key: &GateKey) {
+        self.gates.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
+/// Most decisions that are kept with an attempt.
+pub const RECORDS: usize = 20;
+
+impl Known {
+    /// Adds a decision, once, and lets the oldest go when there are too many.
+    pub fn note(&mut self, record: Record) {
+        if self
+            .records
+            .iter()
+            .any(|known| known.id == record.id && known.to == record.to)
+        {
+            return;
+        }
+        self.records.push(record);
+        let surplus = self.records.len().saturating_sub(RECORDS);
+        self.records.drain(..surplus);
+    }
+}

@@ -1,0 +1,34 @@
+//! The controller: watch, gather, decide, apply, record.
+//!
+//! The only room that performs effects on the cluster. It raises a weight only as leader; the
+//! way to the safe target is open to every live replica.
+
+pub mod attached;
+pub mod canary;
+pub mod capacity;
+pub mod context;
+pub mod crash;
+pub mod docket;
+pub mod drift;
+pub mod events;
+pub mod frozen;
+pub mod gatekeeper;
+pub mod gather;
+pub mod judge;
+pub mod labels;
+pub mod lease;
+pub mod memory;
+pub mod planes;
+pub mod preflight;
+pub mod record;
+pub mod revision;
+pub mod run;
+pub mod start;
+pub mod status;
+pub mod watch;
+
+mod apply;
+mod guard;
+mod report;
+mod survey;
+mod workload;

@@ -1,0 +1,143 @@
+//! One task per evidence source: wait for the tick, read it for all releases, hand it to the judge.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::runtime::reflector::ObjectRef;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::EvidenceSource;
+use crate::decision::{Evidence, GapKind};
+use crate::http;
+use crate::sources::{Answer, Collected, ConnectionSpec, Plane, SecretRef};
+
+use super::context::{Context, Error, bounded};
+
+/// How often the list of sources in use is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Runs a task for every source that a release asks, while this process leads.
+pub async fn run(context: Arc<Context>, stop: CancellationToken) {
+    let mut tasks: HashMap<String, tokio::task::JoinHandle<()>> = HashMap::new();
+    while !stop.is_cancelled() {
+        tasks.retain(|_, task| !task.is_finished());
+        for source in context.judge.sources() {
+            if !tasks.contains_key(&source) {
+                let task = tokio::spawn(serve(Arc::clone(&context), source.clone(), stop.clone()));
+                tasks.insert(source, task);
+            }
+        }
+        tokio::select! { () = tokio::time::sleep(LOOK) => {}, () = stop.cancelled() => {} }
+    }
+    for task in tasks.into_values() {
+        task.abort();
+    }
+}
+
+/// Reads tick after tick from one source until no release asks it any more.
+async fn serve(context: Arc<Context>, source: String, stop: CancellationToken) {
+    let mut plane: Option<(String, Plane)> = None;
+    while !stop.is_cancelled() {
+        let asking = context.judge.subscriptions(&source);
+        if asking.is_empty() {
+            return;
+        }
+        if let Err(gap) = connect(&context, &source, &mut plane).await {
+            for (key, subscription) in &asking {
+                context.judge.observe(key, unanswered(subscription.metrics.len(), &gap));
+            }
+            tokio::select! { () = tokio::time::sleep(Duration::from_secs(5)) => {}, () = stop.cancelled() => {} }
+            continue;
+        }
+        let Some((_, plane)) = &mut plane else { return };
+        let wait = u64::try_from((plane.next(context.now()) - context.now()).0).unwrap_or(0);
+        tokio::select! { () = tokio::time::sleep(Duration::from_millis(wait)) => {}, () = stop.cancelled() => return }
+        let asking = context.judge.subscriptions(&source);
+        let subscriptions: Vec<_> = asking.iter().map(|(_, subscription)| subscription.clone()).collect();
+        let collected = plane.collect(context.now(), &subscriptions).await;
+        hand_over(&context, &asking, collected);
+        save(&context).await;
+    }
+}
+
+/// Gives every release its answers.
+fn hand_over(
+    context: &Context,
+    asking: &[(super::memory::GateKey, crate::sources::Subscription)],
+    collected: Vec<Collected>,
+) {
+    let mut by_gate: HashMap<String, Vec<Answer>> = collected
+        .into_iter()
+        .map(|collected| (collected.gate, collected.metrics))
+        .collect();
+    for (key, subscription) in asking {
+        if let Some(answers) = by_gate.remove(&subscription.gate) {
+            if let Some(age) = answers.iter().filter_map(|answer| answer.age).max() {
+                context
+                    .metrics
+                    .judged(Duration::from_millis(u64::try_from(age.0).unwrap_or(0)));
+            }
+            context.judge.observe(key, answers);
+        }
+    }
+}
+
+/// Saves what has not been saved for too long.
+async fn save(context: &Context) {
+    for key in context.judge.unsaved(context.now()) {
+        if let Err(error) = super::record::save(context, &key).await {
+            tracing::warn!(gate = %key, %error, "the judge's memory was not saved");
+        }
+    }
+}
+
+/// Connects to a source, again when its object has changed.
+async fn connect(context: &Context, name: &str, plane: &mut Option<(String, Plane)>) -> Result<(), String> {
+    let Some(source) = context.sources.get(&ObjectRef::<EvidenceSource>::new(name)) else {
+        *plane = None;
+        return Err(format!("EvidenceSource {name:?} does not exist"));
+    };
+    let version = source.metadata.resource_version.clone().unwrap_or_default();
+    if plane.as_ref().is_some_and(|(known, _)| *known == version) {
+        return Ok(());
+    }
+    let Some(connection) = source.spec.prometheus.clone() else {
+        return Err(format!("EvidenceSource {name:?} names no prometheus"));
+    };
+    let secrets = secrets(context, &connection).await.map_err(|error| error.to_string())?;
+    let client = connection.client(&secrets).map_err(|error| error.to_string())?;
+    let made = Plane::new(connection, client).map_err(|error| error.to_string())?;
+    *plane = Some((version, made));
+    Ok(())
+}
+
+/// Credentials come from the operator's own namespace and from nowhere else.
+async fn secrets(context: &Context, connection: &ConnectionSpec) -> Result<BTreeMap<SecretRef, http::Secret>, Error> {
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), &context.namespace);
+    let mut values = BTreeMap::new();
+    for reference in connection.secrets() {
+        let secret = bounded("read Secret", api.get(&reference.secret_name)).await?;
+        let value = secret.data.as_ref().and_then(|data| data.get(&reference.key));
+        let Some(value) = value.and_then(|value| std::str::from_utf8(&value.0).ok()) else {
+            return Err(Error::Refused(format!(
+                "Secret {}: key {} is missing or is not text",
+                reference.secret_name, reference.key
+            )));
+        };
+        values.insert(reference, http::Secret::new(value));
+    }
+    Ok(values)
+}
+
+/// The same gap for every metric: the source itself cannot be asked.
+fn unanswered(metrics: usize, why: &str) -> Vec<Answer> {
+    let gap = Answer {
+        evidence: Evidence::missing(GapKind::Unreachable, why),
+        edges: None,
+        age: None,
+    };
+    vec![gap; metrics]
+}

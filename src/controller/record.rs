@@ -1,0 +1,57 @@
+//! The CanaryAnalysis as the record of one attempt: verdict, numbers, decisions, judge's memory.
+
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use crate::api::{AnalysisStatus, CanaryAnalysis, DecisionEntry, MetricReading};
+use crate::decision::{Judged, Record};
+
+use super::context::{Context, Error};
+use super::crash::Write;
+use super::memory::GateKey;
+
+/// Saves what is known about the attempt of a gate: at every transition and now and then.
+///
+/// # Errors
+/// When the API server refuses. Nothing depends on it at once: it is tried at the next occasion.
+pub async fn save(context: &Context, key: &GateKey) -> Result<(), Error> {
+    let Some((name, records)) = context.memory.attempt(key) else {
+        return Ok(());
+    };
+    let judged = context.judge.judged(key);
+    let status = status(judged.as_ref(), &records, context.judge.snapshot(key));
+    let mut value = json!(status);
+    if let Some(fields) = value.as_object_mut() {
+        // A judge that has ended says nothing new; what it said last stays.
+        if judged.is_none() {
+            fields.retain(|field, _| field == "decisions" || field == "observedGeneration");
+        }
+        fields.remove("conditions");
+    }
+    let api: Api<CanaryAnalysis> = Api::namespaced(context.client.clone(), &key.namespace);
+    let patch = json!({"status": value});
+    let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
+    match context
+        .write(Write::AnalysisStatus, api.patch_status(&name, &params, &patch))
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(Error::Kube(kube::Error::Api(status))) if status.code == 404 => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn status(judged: Option<&Judged>, records: &[Record], memory: Option<String>) -> AnalysisStatus {
+    let mut status = AnalysisStatus {
+        observed_generation: 1,
+        decisions: records.iter().map(DecisionEntry::from).collect(),
+        judge_state: memory,
+        ..AnalysisStatus::default()
+    };
+    if let Some(judged) = judged {
+        status.judged(judged);
+        status.readings = judged.readings.iter().map(MetricReading::from).collect();
+    }
+    status
+}

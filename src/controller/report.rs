@@ -1,0 +1,141 @@
+//! Tells others what was decided: events, metrics, the audit export, GitHub. None of them can hold
+//! a release up.
+
+use kube::Resource;
+
+use crate::decision::{Attempt, Decision, Effect, Facts, Outcome, Percent, Reason, Record, Stage};
+use crate::github::{self, ReportState};
+
+use super::context::Context;
+use super::gather::Subject;
+use super::record;
+
+/// Tells what a pass came to. Called after the effects are done and the state is stored.
+pub async fn tell(context: &Context, subject: &Subject<'_>, facts: &Facts, decision: &Decision) {
+    context.metrics.held(&subject.key.to_string(), held(decision));
+    if decision.state == subject.state {
+        return;
+    }
+    context.metrics.decided(decision.outcome, decision.reason);
+    let record = written(decision);
+    if let Some(record) = &record {
+        context.audit.record(&subject.key.namespace, &subject.key.name, record);
+        if record.outcome == Outcome::Abort
+            && let Some(judged) = facts.judged.as_ref().filter(|_| is_measured(record.reason))
+        {
+            let after = u64::try_from((context.now() - judged.at).0).unwrap_or(0);
+            context.metrics.aborted(std::time::Duration::from_millis(after));
+        }
+    }
+    if told(subject, decision) {
+        if let Some(record) = &record {
+            context
+                .events
+                .decided(&subject.gate.object_ref(&()), subject.state.epoch, record);
+        }
+        report_to_github(context, subject, facts, decision);
+        if let Err(error) = record::save(context, &subject.key).await {
+            tracing::warn!(gate = %subject.key, %error, "the analysis was not saved");
+        }
+    }
+    tracing::info!(
+        gate = %subject.key,
+        outcome = decision.outcome.word(),
+        reason = decision.reason.word(),
+        stage = ?decision.state.attempt.as_ref().map(|attempt| attempt.stage),
+        rule = record.as_ref().map(|record| record.rule.as_str()),
+        "decided"
+    );
+}
+
+/// The record of the write of this pass, if there was one.
+fn written(decision: &Decision) -> Option<Record> {
+    decision.effects.iter().find_map(|effect| match effect {
+        Effect::Write(mark) => Some(mark.record.clone()),
+        _ => None,
+    })
+}
+
+/// Why a release waits; nothing when it does not.
+fn held(decision: &Decision) -> Option<Reason> {
+    let waits = decision.outcome == Outcome::Hold && decision.state.attempt.is_some();
+    waits.then_some(decision.reason)
+}
+
+/// Whether the numbers decided.
+const fn is_measured(reason: Reason) -> bool {
+    matches!(reason, Reason::Harm | Reason::LimitExceeded)
+}
+
+/// Whether people want to hear of it: a stage or a step was reached, or a release ended.
+fn told(subject: &Subject<'_>, decision: &Decision) -> bool {
+    let stage = |state: &crate::decision::State| state.attempt.as_ref().map(|attempt| (attempt.epoch, attempt.stage));
+    let (before, after) = (stage(&subject.state), stage(&decision.state));
+    let quiet = matches!(after, Some((_, Stage::Restoring | Stage::Rejected(_))));
+    before != after && !quiet
+}
+
+fn report_to_github(context: &Context, subject: &Subject<'_>, facts: &Facts, decision: &Decision) {
+    let (Some(reporter), Some(target)) = (&context.github, subject.gate.spec.github.as_ref()) else {
+        return;
+    };
+    let Some(attempt) = decision.state.attempt.as_ref().or(subject.state.attempt.as_ref()) else {
+        return;
+    };
+    let state = match (decision.reason, attempt.stage) {
+        (Reason::Completed, _) => ReportState::Completed,
+        (Reason::Superseded | Reason::Reverted, _) => ReportState::Superseded,
+        (_, Stage::Aborting(_) | Stage::Rejected(_)) => ReportState::Aborted,
+        (_, Stage::Preparing) => ReportState::Preparing,
+        (_, Stage::Stepping(_) | Stage::HandingOver | Stage::Restoring) => ReportState::Stepping,
+    };
+    let Some(sha) = context.commit(subject) else {
+        return;
+    };
+    let numbers = numbers(subject, attempt, facts, decision);
+    reporter.submit(github::Report {
+        gate_uid: subject.gate.metadata.uid.clone().unwrap_or_default(),
+        gate: subject.key.to_string(),
+        repository: target.repository.clone(),
+        environment: target
+            .environment
+            .clone()
+            .unwrap_or_else(|| subject.gate.spec.environment.clone()),
+        sha,
+        revision: attempt.revision.0.clone(),
+        description: github::describe(state, &numbers),
+        state,
+        log_url: None,
+    });
+}
+
+/// The numbers of the metric that is furthest from safe, and where the release is.
+fn numbers<'a>(subject: &Subject<'_>, attempt: &Attempt, facts: &Facts, decision: &Decision) -> github::Numbers<'a> {
+    let reading = facts.judged.as_ref().and_then(|judged| {
+        judged
+            .readings
+            .iter()
+            .min_by(|a, b| (a.safety[0] - a.safety[1]).total_cmp(&(b.safety[0] - b.safety[1])))
+    });
+    let plan = &subject.frozen.plan;
+    let step = if let Stage::Stepping(step) = attempt.stage {
+        Some(step)
+    } else {
+        None
+    };
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a count of requests"
+    )]
+    let requests = reading.map(|reading| reading.canary[1] as u64);
+    github::Numbers {
+        weight: step.map(|step| plan.weight_at(step)).or_else(|| subject.weight()),
+        requests,
+        ratio: reading.and_then(|reading| reading.ratio),
+        next: step
+            .map(|step| plan.weight_at(step.saturating_add(1)))
+            .filter(|next| *next > Percent::ZERO),
+        why: decision.reason.word(),
+    }
+}

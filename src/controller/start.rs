@@ -1,0 +1,205 @@
+//! Puts the controller together and takes it down again in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::client::ClientBuilder;
+use kube::{Api, Client, Config};
+use tokio_util::sync::CancellationToken;
+
+use crate::audit::{Audit, Sink};
+use crate::github;
+use crate::serve::{self, Health, Metrics, Part, Server};
+
+use super::context::Context;
+use super::events::Events;
+use super::judge::Judge;
+use super::lease::{self, Election};
+use super::memory::Memory;
+use super::run::{self, Scope};
+use super::watch::RouteBook;
+use super::{crash, guard, survey};
+
+/// How long passes in flight may take to end after the stop.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// How the controller runs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the operator runs: its lease and its Secrets are there.
+    pub namespace: String,
+    /// Where gates are looked for; everywhere when absent.
+    pub watch: Option<String>,
+    /// Where health and metrics are answered.
+    pub listen: SocketAddr,
+    /// The name of the lease.
+    pub lease: String,
+    /// How long others leave a silent leader alone; it stops raising after two thirds of it.
+    pub lease_duration: Duration,
+    /// This replica's name.
+    pub pod: String,
+    /// Where the audit log is exported.
+    pub audit: Sink,
+    /// The Secret, in the operator's namespace, with credentials for GitHub.
+    pub github: Option<GitHub>,
+}
+
+/// Where GitHub is and who we are there.
+#[derive(Debug, Clone)]
+pub struct GitHub {
+    /// Address of the API.
+    pub url: String,
+    /// Name of the Secret: key `token`, or keys `appId` and `privateKey`.
+    pub secret: String,
+}
+
+/// Why the controller cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No cluster.
+    #[error("no cluster to work for: {0}")]
+    Config(#[from] kube::config::InferConfigError),
+    /// The cluster's configuration cannot be used, or it does not answer.
+    #[error("the API server: {0}")]
+    Kube(#[from] kube::Error),
+    /// The lease's times do not fit together.
+    #[error("{0}")]
+    Lease(#[from] lease::SettingsError),
+    /// The address cannot be served.
+    #[error("{0}")]
+    Serve(#[from] serve::ServeError),
+    /// The audit log cannot be opened.
+    #[error("{0}")]
+    Audit(#[from] crate::audit::AuditError),
+    /// GitHub's credentials cannot be used.
+    #[error("GitHub: {0}")]
+    GitHub(String),
+}
+
+/// Runs until `stop`, then lets passes end and gives the lease back.
+///
+/// # Errors
+/// When something that is needed is not there at the start.
+pub async fn start(settings: Settings, stop: CancellationToken) -> Result<(), StartError> {
+    let mut config = Config::infer().await?;
+    config.default_retry = false;
+    let client: Client = ClientBuilder::try_from(config.clone())?
+        .with_layer(&crash::Layer)
+        .build();
+    let metrics = Metrics::new();
+    let health = Health::default();
+    let server = Server::bind(settings.listen)?;
+    let serving = tokio::spawn(server.run(serve::router(metrics.clone(), health.clone()), stop.clone()));
+
+    let mut terms = lease::Settings::new(&settings.namespace, &settings.lease, &settings.pod);
+    terms.lease = settings.lease_duration;
+    terms.renew = settings.lease_duration * 2 / 3;
+    terms.retry = settings.lease_duration / 8;
+    let (election, leadership) = Election::new(terms.client(config)?, terms)?;
+    let ended = CancellationToken::new();
+    let electing = tokio::spawn(election.run(ended.clone()));
+
+    let (events, publisher) = Events::new(client.clone(), Some(settings.pod.clone()));
+    let publishing = tokio::spawn(publisher.run());
+    let (github, outbox) = match &settings.github {
+        Some(github) => reporter(&client, &settings.namespace, github).await?,
+        None => (None, None),
+    };
+    let scope = Scope {
+        namespace: settings.watch.clone(),
+    };
+    let caches = run::caches(&client, &scope);
+    let (judge, woken) = Judge::new();
+    let dropped = metrics.clone();
+    let audit = Audit::open(&settings.audit, None, move || dropped.audit_dropped())?;
+    let context = Arc::new(Context {
+        autoscalers: guard::kinds(&client).await,
+        optional: survey::Optional::discover(&client).await,
+        client,
+        namespace: settings.namespace,
+        workloads: caches.workloads.clone(),
+        actions: caches.actions.clone(),
+        sources: caches.sources.clone(),
+        routes: RouteBook::default(),
+        memory: Memory::default(),
+        judge: Arc::new(judge),
+        leadership,
+        metrics: Arc::new(metrics),
+        events,
+        audit,
+        github,
+    });
+    let telling = tokio::spawn(tell_health(Arc::clone(&context), health.clone(), caches.ready()));
+    tracing::info!(
+        watch = scope.namespace.as_deref().unwrap_or("all namespaces"),
+        "started"
+    );
+    run::run(Arc::clone(&context), caches, scope, woken, stop.clone()).await;
+
+    tracing::info!("stopping");
+    health.stop();
+    ended.cancel();
+    let _ = tokio::time::timeout(GRACE, electing).await;
+    if !context.audit.flush(Duration::from_secs(2)) {
+        tracing::warn!("the export of the audit log is not complete");
+    }
+    for task in [telling, publishing] {
+        task.abort();
+    }
+    if let Some(outbox) = outbox {
+        outbox.abort();
+    }
+    let _ = tokio::time::timeout(GRACE, serving).await;
+    Ok(())
+}
+
+/// Says when the caches are full and the lease is known, and whether we lead.
+async fn tell_health(context: Arc<Context>, health: Health, caches: impl Future<Output = ()>) {
+    caches.await;
+    health.set(Part::Caches, true);
+    loop {
+        health.set(Part::Lease, context.leadership.known());
+        context
+            .metrics
+            .leads(context.leadership.may_raise(tokio::time::Instant::now()));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+type Reporting = (Option<github::Reporter>, Option<tokio::task::JoinHandle<()>>);
+
+/// Signs in to GitHub with what the Secret holds.
+async fn reporter(client: &Client, namespace: &str, github: &GitHub) -> Result<Reporting, StartError> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let secret = api.get(&github.secret).await?;
+    let text = |key: &str| {
+        let value = secret.data.as_ref()?.get(key)?;
+        String::from_utf8(value.0.clone())
+            .ok()
+            .map(|text| text.trim().to_owned())
+    };
+    let credentials = match (text("token"), text("appId"), text("privateKey")) {
+        (Some(token), None, None) => github::Credentials::Token(token.into()),
+        (None, Some(id), Some(key)) => github::Credentials::App {
+            id: id
+                .parse()
+                .map_err(|_| StartError::GitHub(format!("appId is {id:?}; it must be the App's number")))?,
+            private_key: key.into(),
+            installation: None,
+        },
+        _ => {
+            let wanted = "key token, or keys appId and privateKey";
+            return Err(StartError::GitHub(format!(
+                "Secret {namespace}/{}: it must hold {wanted}",
+                github.secret
+            )));
+        }
+    };
+    let mut settings = github::Settings::new(credentials);
+    settings.url.clone_from(&github.url);
+    let client = github::GitHub::new(&settings).map_err(|error| StartError::GitHub(error.to_string()))?;
+    let (reporter, outbox) = github::Outbox::new(client, github::Pacing::default());
+    Ok((Some(reporter), Some(tokio::spawn(outbox.run()))))
+}

@@ -1,0 +1,321 @@
+//! The gate's status: the machine's memory, and the same for people. One write per change.
+
+use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use crate::api::{AnalysisRef, Condition, ConditionStatus, GateStatus, Invalid, ReleaseGate};
+use crate::decision::{Attempt, Decision, Facts, Millis, Outcome, Reason, Stage, State};
+
+use super::context::{Context, Error};
+use super::crash::Write;
+use super::gather::Subject;
+use super::memory::GateKey;
+
+/// Longest message, in characters.
+const MESSAGE: usize = 1024;
+
+/// The machine's memory of a gate: what was written last, unless the watch shows something newer.
+///
+/// # Errors
+/// [`Invalid`] when the status was not written by us.
+pub fn state(context: &Context, gate: &ReleaseGate, key: &GateKey) -> Result<State, Invalid> {
+    let known = context.memory.get(key, &gate.uid().unwrap_or_default()).written;
+    if let Some((version, state)) = known
+        && newer(&version, gate.resource_version().as_deref())
+    {
+        return Ok(state);
+    }
+    gate.status
+        .as_ref()
+        .map_or_else(|| Ok(State::default()), GateStatus::state)
+}
+
+/// Whether `ours` is a later version than `theirs`, or the same.
+fn newer(ours: &str, theirs: Option<&str>) -> bool {
+    let number = |version: &str| version.parse::<u64>().ok();
+    match (number(ours), theirs.and_then(number)) {
+        (Some(ours), Some(theirs)) => ours >= theirs,
+        _ => false,
+    }
+}
+
+/// Writes the status if it says anything new, as a compare-and-swap on the version that was read:
+/// a replica that has lost the lease cannot overwrite its successor's memory.
+///
+/// # Errors
+/// When the API server refuses; after a conflict the gate is read again.
+pub async fn store(context: &Context, subject: &Subject<'_>, facts: &Facts, decision: &Decision) -> Result<(), Error> {
+    let gate = subject.gate;
+    let uid = gate.uid().unwrap_or_default();
+    let status = render(context, subject, facts, decision);
+    let known = context.memory.get(&subject.key, &uid);
+    if known
+        .shown
+        .as_ref()
+        .or(gate.status.as_ref())
+        .is_some_and(|shown| same(shown, &status))
+    {
+        return Ok(());
+    }
+    let version = known
+        .written
+        .as_ref()
+        .filter(|(version, _)| newer(version, gate.resource_version().as_deref()))
+        .map_or_else(
+            || gate.resource_version().unwrap_or_default(),
+            |(version, _)| version.clone(),
+        );
+    let patch = patch(&version, &status);
+    let api: Api<ReleaseGate> = Api::namespaced(context.client.clone(), &subject.key.namespace);
+    let name = &subject.key.name;
+    let written = context
+        .write(
+            Write::Status,
+            api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)),
+        )
+        .await;
+    match written {
+        Ok(written) => {
+            let version = written.resource_version().unwrap_or_default();
+            context.memory.update(&subject.key, &uid, |known| {
+                known.written = Some((version, decision.state.clone()));
+                known.shown = Some(status);
+            });
+            Ok(())
+        }
+        Err(error) => {
+            context.memory.update(&subject.key, &uid, |known| {
+                known.written = None;
+                known.shown = None;
+            });
+            Err(error)
+        }
+    }
+}
+
+/// A merge patch in which what is absent is taken away.
+fn patch(version: &str, status: &GateStatus) -> serde_json::Value {
+    let mut value = json!(status);
+    let blank = [
+        "stable", "revision", "step", "weight", "decision", "reason", "message", "attempt", "analysis", "github",
+    ];
+    if let Some(fields) = value.as_object_mut() {
+        for field in blank {
+            fields.entry(field).or_insert(serde_json::Value::Null);
+        }
+        if let Some(attempt) = fields.get_mut("attempt").and_then(serde_json::Value::as_object_mut) {
+            for field in ["atStep", "why", "window", "scaling", "hold", "holdSince"] {
+                attempt.entry(field).or_insert(serde_json::Value::Null);
+            }
+        }
+    }
+    json!({"metadata": {"resourceVersion": version}, "status": value})
+}
+
+/// Says that an object cannot be understood. Others are not concerned.
+///
+/// # Errors
+/// When the API server refuses.
+pub async fn quarantine(context: &Context, key: &GateKey, generation: Option<i64>, message: &str) -> Result<(), Error> {
+    let now = context.now();
+    let generation = generation.unwrap_or(0);
+    let conditions = vec![
+        condition("Ready", false, generation, now, (Reason::Invalid, message)),
+        condition("Stalled", true, generation, now, (Reason::Invalid, message)),
+    ];
+    let status = json!({"status": {
+        "observedGeneration": generation,
+        "reason": Reason::Invalid.word(),
+        "message": clipped(message),
+        "conditions": conditions,
+    }});
+    if !context.leadership.may_raise(tokio::time::Instant::now()) {
+        return Ok(());
+    }
+    tracing::warn!(gate = %key, message, "the gate cannot be understood");
+    let api: Api<kube::api::DynamicObject> = Api::namespaced_with(
+        context.client.clone(),
+        &key.namespace,
+        &kube::api::ApiResource::erase::<ReleaseGate>(&()),
+    );
+    let name = &key.name;
+    context
+        .write(
+            Write::Status,
+            api.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)),
+        )
+        .await
+        .map(drop)
+}
+
+/// Whether two statuses say the same, times of transition apart.
+fn same(shown: &GateStatus, status: &GateStatus) -> bool {
+    let bare = |status: &GateStatus| {
+        let mut status = status.clone();
+        for condition in &mut status.conditions {
+            condition.last_transition_time =
+                k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH);
+        }
+        status
+    };
+    bare(shown) == bare(status)
+}
+
+fn render(context: &Context, subject: &Subject<'_>, facts: &Facts, decision: &Decision) -> GateStatus {
+    let state = &decision.state;
+    let attempt = state.attempt.as_ref();
+    let mut status = GateStatus {
+        observed_generation: subject.gate.metadata.generation.unwrap_or(0),
+        ..GateStatus::default()
+    };
+    status.remember(state);
+    status.step = attempt.and_then(|attempt| step(attempt, subject.frozen.plan.steps.len()));
+    status.weight = Some(i64::from(weight(facts, decision)));
+    status.decision = Some(decision.outcome);
+    status.reason = Some(decision.reason.word().to_owned());
+    let message = message(context, subject, facts, decision);
+    status.analysis = context.frozen(subject, state.epoch).and_then(|frozen| {
+        let (name, uid) = frozen.object.clone()?;
+        Some(AnalysisRef { name, uid })
+    });
+    status.analysis = status
+        .analysis
+        .or_else(|| subject.gate.status.as_ref()?.analysis.clone());
+    status.github = context.github_status(subject);
+    status.conditions = conditions(subject, decision, &message, context.now());
+    status.message = Some(message);
+    status
+}
+
+/// The step as people count: from 1.
+fn step(attempt: &Attempt, steps: usize) -> Option<String> {
+    match attempt.stage {
+        Stage::Preparing => Some(format!("0/{steps}")),
+        Stage::Stepping(step) => Some(format!("{}/{steps}", step.saturating_add(1))),
+        Stage::HandingOver | Stage::Restoring => Some(format!("{steps}/{steps}")),
+        Stage::Aborting(_) | Stage::Rejected(_) => None,
+    }
+}
+
+/// The canary's share after the effects of this pass.
+fn weight(facts: &Facts, decision: &Decision) -> u8 {
+    let mut weight = facts
+        .routes
+        .iter()
+        .map(|route| route.split.exposure())
+        .max()
+        .unwrap_or_default();
+    for effect in &decision.effects {
+        match effect {
+            crate::decision::Effect::Write(mark) => weight = mark.weight,
+            crate::decision::Effect::Restore => weight = crate::decision::Percent::ZERO,
+            _ => {}
+        }
+    }
+    weight.get()
+}
+
+/// Why, with names and numbers.
+fn message(context: &Context, subject: &Subject<'_>, facts: &Facts, decision: &Decision) -> String {
+    let blocked = |findings: Vec<String>| (!findings.is_empty()).then(|| findings.join("; "));
+    let uid = subject.gate.uid().unwrap_or_default();
+    let judged = facts
+        .judged
+        .as_ref()
+        .map(|judged| judged.rule.clone())
+        .filter(|rule| !rule.is_empty());
+    let told = match decision.reason {
+        Reason::Preflight => context
+            .memory
+            .get(&subject.key, &uid)
+            .preflight
+            .and_then(|found| blocked(found.findings)),
+        Reason::Safe | Reason::NoHarm | Reason::Harm | Reason::LimitExceeded => judged,
+        Reason::Rejected => match decision.state.attempt.as_ref().map(|attempt| attempt.stage) {
+            Some(Stage::Rejected(why)) => {
+                let told = context
+                    .memory
+                    .get(&subject.key, &uid)
+                    .records
+                    .last()
+                    .map(|record| record.rule.clone());
+                Some(format!(
+                    "{} ({}). {}",
+                    told.unwrap_or_else(|| why.sentence().into()),
+                    why.word(),
+                    decision.reason.sentence()
+                ))
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    clipped(&told.unwrap_or_else(|| decision.reason.sentence().to_owned()))
+}
+
+fn clipped(message: &str) -> String {
+    if message.chars().count() <= MESSAGE {
+        return message.to_owned();
+    }
+    message.chars().take(MESSAGE - 1).chain(['…']).collect()
+}
+
+/// kstatus: Ready when nothing is in flight; Reconciling while a release is; Stalled when it was
+/// refused or a person is needed; Held while a template is held.
+fn conditions(subject: &Subject<'_>, decision: &Decision, message: &str, now: Millis) -> Vec<Condition> {
+    let generation = subject.gate.metadata.generation.unwrap_or(0);
+    let attempt = decision.state.attempt.as_ref();
+    let refused = attempt.is_some_and(|attempt| matches!(attempt.stage, Stage::Rejected(_)));
+    let in_flight = attempt.is_some() && !refused;
+    let adopted = decision.state.proven.is_some();
+    let why = (decision.reason, message);
+    let mut wanted = vec![condition(
+        "Ready",
+        !in_flight && !refused && adopted,
+        generation,
+        now,
+        why,
+    )];
+    if in_flight || !adopted {
+        wanted.push(condition("Reconciling", true, generation, now, why));
+    }
+    if refused {
+        wanted.push(condition("Stalled", true, generation, now, why));
+    }
+    if attempt.is_some() {
+        let waits = decision.outcome == Outcome::Hold || refused;
+        wanted.push(condition("Held", waits, generation, now, why));
+    }
+    let before = subject
+        .gate
+        .status
+        .as_ref()
+        .map(|status| status.conditions.clone())
+        .unwrap_or_default();
+    for condition in &mut wanted {
+        let same = before
+            .iter()
+            .find(|old| old.type_ == condition.type_ && old.status == condition.status);
+        if let Some(same) = same {
+            condition.last_transition_time = same.last_transition_time.clone();
+        }
+    }
+    wanted
+}
+
+fn condition(type_: &str, is: bool, generation: i64, now: Millis, (reason, message): (Reason, &str)) -> Condition {
+    let at = jiff::Timestamp::from_millisecond(now.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    Condition {
+        type_: type_.to_owned(),
+        status: if is {
+            ConditionStatus::True
+        } else {
+            ConditionStatus::False
+        },
+        observed_generation: generation,
+        last_transition_time: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at),
+        reason: reason.word().to_owned(),
+        message: clipped(message),
+    }
+}

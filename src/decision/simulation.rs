@@ -1,0 +1,548 @@
+//! A world in which the machine's effects come true, to see where its decisions lead.
+
+use super::{
+    Attempt, CanaryFact, Deadlines, Decision, Effect, Facts, Judged, Mark, Millis, NoEvidencePolicy, OnInconclusive,
+    Outcome, Percent, Plan, Reason, Request, Revision, RouteFact, SafeTarget, Split, Stage, State, Step, Then, Verb,
+    Verdict, WorkloadFact, decide,
+};
+
+fn share(value: i64) -> Percent {
+    Percent::try_from(value).expect("0 to 100")
+}
+
+fn revision(name: &str) -> Revision {
+    Revision(name.to_owned())
+}
+
+/// Five steps, holdback 5, one minute to five at each; evidence may be missing for two minutes.
+pub(super) fn plan() -> Plan {
+    let step = |weight| Step {
+        weight: share(weight),
+        min_window: Millis::from_secs(60),
+        max_window: Millis::from_secs(300),
+    };
+    Plan {
+        policy_hash: "policy".into(),
+        interval: Millis::from_secs(10),
+        steps: [1, 5, 25, 50, 100].map(step).to_vec(),
+        holdback: share(5),
+        on_inconclusive: OnInconclusive::Hold,
+        on_no_evidence: NoEvidencePolicy {
+            hold: Millis::from_secs(120),
+            then: Then::Abort,
+        },
+        deadlines: Deadlines {
+            ready: Millis::from_secs(60),
+            route: Millis::from_secs(30),
+            handover: Millis::from_secs(60),
+            drain: Millis::from_secs(5),
+        },
+    }
+}
+
+/// What the judge says in this world, whatever step is asked about.
+#[derive(Clone)]
+enum Judge {
+    Says(Verdict),
+    Blind,
+    Silent,
+}
+
+struct World {
+    plan: Plan,
+    state: State,
+    now: Millis,
+    template: Revision,
+    held: bool,
+    rolled_out: bool,
+    gone: bool,
+    routes: Vec<(Split, Option<Mark>)>,
+    canary: Option<Revision>,
+    crashing: bool,
+    judge: Judge,
+    programmed: bool,
+    suspended: bool,
+    deleted: bool,
+    disowned: bool,
+    request: Option<Request>,
+    answers: Vec<(String, bool, Reason)>,
+    weights: Vec<u8>,
+    reasons: Vec<Reason>,
+}
+
+impl World {
+    /// At rest, `v1` adopted, a good judge.
+    fn new() -> Self {
+        let mut world = Self {
+            plan: plan(),
+            state: State::default(),
+            now: Millis::from_secs(1_000_000),
+            template: revision("v1"),
+            held: false,
+            rolled_out: true,
+            gone: false,
+            routes: vec![(Split::AtRest, None), (Split::AtRest, None)],
+            canary: None,
+            crashing: false,
+            judge: Judge::Says(Verdict::Pass(Reason::Safe)),
+            programmed: true,
+            suspended: false,
+            deleted: false,
+            disowned: false,
+            request: None,
+            answers: vec![],
+            weights: vec![],
+            reasons: vec![],
+        };
+        world.pass();
+        assert_eq!(
+            world.state.proven,
+            Some(revision("v1")),
+            "the first revision is adopted"
+        );
+        world
+    }
+
+    fn pushed(mut self, name: &str) -> Self {
+        self.push(name);
+        self
+    }
+
+    fn push(&mut self, name: &str) {
+        self.template = revision(name);
+        self.held = true;
+    }
+
+    fn ask(&mut self, verb: Verb) {
+        self.request = Some(Request {
+            name: format!("{verb:?}"),
+            verb,
+            by: "ada".into(),
+            at: self.now,
+        });
+    }
+
+    fn facts(&self) -> Facts {
+        let (epoch, step) = match &self.state.attempt {
+            Some(Attempt {
+                epoch,
+                stage: Stage::Stepping(step),
+                ..
+            }) => (*epoch, *step),
+            Some(attempt) => (attempt.epoch, 0),
+            None => (0, 0),
+        };
+        let judged = |verdict, blind_since| Judged {
+            epoch,
+            step,
+            at: self.now,
+            verdict,
+            receiving: self.exposure() > 0,
+            blind_since,
+            no_harm: false,
+            rule: "rule".into(),
+            evidence_hash: "hash".into(),
+            readings: vec![],
+        };
+        let ready = if self.canary.is_some() && !self.crashing { 3 } else { 0 };
+        Facts {
+            leader: true,
+            suspended: self.suspended,
+            deleted: self.deleted,
+            workload: (!self.gone).then(|| WorkloadFact {
+                template: self.template.clone(),
+                held: self.held,
+                rolled_out: self.rolled_out && !self.held,
+            }),
+            routes: self
+                .routes
+                .iter()
+                .map(|(split, mark)| RouteFact {
+                    split: *split,
+                    mark: mark.clone(),
+                    programmed: self.programmed,
+                })
+                .collect(),
+            canary: CanaryFact {
+                revision: self.canary.clone(),
+                ready,
+                desired: 3,
+                needed: 1,
+                needed_next: 3,
+                exists: self.canary.is_some(),
+            },
+            preflight: None,
+            judged: match &self.judge {
+                Judge::Says(verdict) => Some(judged(verdict.clone(), None)),
+                Judge::Blind => Some(judged(
+                    Verdict::Inconclusive(Reason::NoEvidence),
+                    Some(Millis::from_secs(1_000_000)),
+                )),
+                Judge::Silent => None,
+            },
+            request: self.request.clone(),
+        }
+    }
+
+    fn exposure(&self) -> u8 {
+        self.routes
+            .iter()
+            .map(|(split, _)| split.exposure().get())
+            .max()
+            .unwrap_or(0)
+    }
+
+    fn pass(&mut self) -> Decision {
+        let decision = decide(&self.plan, &self.state, &self.facts(), self.now);
+        for effect in &decision.effects {
+            self.perform(effect);
+        }
+        self.state = decision.state.clone();
+        if self.reasons.last() != Some(&decision.reason) {
+            self.reasons.push(decision.reason);
+        }
+        decision
+    }
+
+    fn perform(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Adopt | Effect::Freeze | Effect::GuardStable => {}
+            Effect::ScaleCanary { .. } => self.canary = Some(self.template.clone()),
+            Effect::Write(mark) => {
+                for route in &mut self.routes {
+                    *route = (Split::At(mark.weight), Some(mark.clone()));
+                }
+                self.weights.push(mark.weight.get());
+            }
+            Effect::Release => self.held = false,
+            Effect::Restore => {
+                for (split, mark) in &mut self.routes {
+                    *split = Split::AtRest;
+                    *mark = mark.take().filter(|mark| mark.fenced);
+                }
+            }
+            Effect::Remove => self.canary = None,
+            Effect::Disown => self.disowned = true,
+            Effect::Answer { name, granted, reason } => {
+                self.answers.push((name.clone(), *granted, *reason));
+                self.request = None;
+            }
+        }
+    }
+
+    /// Passes at every tick for so long.
+    fn run(&mut self, secs: i64) {
+        let end = self.now + Millis::from_secs(secs);
+        while self.now < end {
+            self.pass();
+            self.now = self.now + self.plan.interval;
+        }
+    }
+
+    fn stage(&self) -> Option<Stage> {
+        self.state.attempt.as_ref().map(|attempt| attempt.stage)
+    }
+
+    fn at_rest(&self) -> bool {
+        self.state.attempt.is_none()
+            && self.routes.iter().all(|(split, _)| *split == Split::AtRest)
+            && self.canary.is_none()
+    }
+}
+
+#[test]
+fn a_good_release_passes_every_step_and_leaves_the_route_as_it_was() {
+    let mut world = World::new().pushed("v2");
+    world.run(900);
+    assert_eq!(world.weights, [1, 5, 25, 50, 95, 100]);
+    assert!(world.at_rest() && !world.held);
+    assert_eq!(world.state.proven, Some(revision("v2")));
+    assert!(world.reasons.contains(&Reason::Completed), "{:?}", world.reasons);
+}
+
+#[test]
+fn a_bad_release_goes_to_zero_at_once_and_its_template_stays_held() {
+    let mut world = World::new().pushed("v2");
+    world.run(100);
+    assert_eq!(world.exposure(), 5);
+    world.judge = Judge::Says(Verdict::Fail(Reason::Harm));
+    let decision = world.pass();
+    assert_eq!(
+        (decision.outcome, decision.reason, world.exposure()),
+        (Outcome::Abort, Reason::Harm, 0)
+    );
+    world.run(60);
+    assert_eq!(world.stage(), Some(Stage::Rejected(Reason::Harm)));
+    assert!(world.held && world.canary.is_none());
+    world.judge = Judge::Says(Verdict::Pass(Reason::Safe));
+    world.run(600);
+    assert_eq!(
+        world.exposure(),
+        0,
+        "a refused revision never gets traffic again by itself"
+    );
+}
+
+/// What happens in flight, and where the release is two minutes later: exposure and stage.
+#[test]
+fn whatever_goes_wrong_in_flight_the_release_never_climbs() {
+    type Event = fn(&mut World);
+    let rejected = |reason| Some(Stage::Rejected(reason));
+    let cases: Vec<(&str, Event, u8, Option<Stage>)> = vec![
+        (
+            "nothing decides",
+            |w| w.judge = Judge::Says(Verdict::Inconclusive(Reason::Undecided)),
+            5,
+            Some(Stage::Stepping(1)),
+        ),
+        (
+            "the judge is blind",
+            |w| w.judge = Judge::Blind,
+            0,
+            rejected(Reason::EvidenceDeadline),
+        ),
+        (
+            "the judge is silent",
+            |w| w.judge = Judge::Silent,
+            0,
+            rejected(Reason::EvidenceDeadline),
+        ),
+        (
+            "the gate is suspended",
+            |w| w.suspended = true,
+            5,
+            Some(Stage::Stepping(1)),
+        ),
+        (
+            "suspended, then harm",
+            |w| {
+                w.suspended = true;
+                w.judge = Judge::Says(Verdict::Fail(Reason::Harm));
+            },
+            0,
+            rejected(Reason::Harm),
+        ),
+        ("a person holds", |w| w.ask(Verb::Hold), 5, Some(Stage::Stepping(1))),
+        (
+            "a person aborts",
+            |w| w.ask(Verb::Abort),
+            0,
+            rejected(Reason::Requested),
+        ),
+        (
+            "the canary crashes",
+            |w| w.crashing = true,
+            0,
+            rejected(Reason::CanaryLost),
+        ),
+        (
+            "the canary is raised by hand",
+            |w| w.routes[0].0 = Split::At(share(90)),
+            0,
+            Some(Stage::Stepping(1)),
+        ),
+        (
+            "the canary is lowered by hand",
+            |w| w.routes[0].0 = Split::At(share(0)),
+            5,
+            Some(Stage::Stepping(1)),
+        ),
+        (
+            "the split is removed by hand",
+            |w| w.routes[0] = (Split::AtRest, None),
+            5,
+            Some(Stage::Stepping(1)),
+        ),
+        (
+            "a rule is added by hand",
+            |w| w.routes[1].0 = Split::Uneven(share(5)),
+            5,
+            Some(Stage::Stepping(1)),
+        ),
+        (
+            "a route is deleted",
+            |w| w.routes[1] = (Split::Missing, None),
+            5,
+            Some(Stage::Stepping(1)),
+        ),
+        (
+            "the Deployment is deleted",
+            |w| w.gone = true,
+            5,
+            Some(Stage::Stepping(1)),
+        ),
+        ("the template goes back", |w| w.template = revision("v1"), 0, None),
+    ];
+    for (case, event, exposure, stage) in cases {
+        let mut world = World::new().pushed("v2");
+        world.run(100);
+        assert_eq!((world.exposure(), world.stage()), (5, Some(Stage::Stepping(1))));
+        event(&mut world);
+        world.run(130);
+        assert!(
+            world.exposure() <= exposure,
+            "{case}: {:?} {:?}",
+            world.weights,
+            world.reasons
+        );
+        assert_eq!(world.stage(), stage, "{case}: {:?}", world.reasons);
+    }
+}
+
+#[test]
+fn a_newer_template_goes_back_to_stable_at_once_and_starts_over() {
+    let mut world = World::new().pushed("v2");
+    world.run(100);
+    world.push("v3");
+    world.pass();
+    assert_eq!(world.exposure(), 0);
+    world.judge = Judge::Says(Verdict::Inconclusive(Reason::Undecided));
+    world.run(60);
+    let attempt = world.state.attempt.clone().expect("a new attempt");
+    assert_eq!(
+        (attempt.revision, attempt.epoch, attempt.stage),
+        (revision("v3"), 2, Stage::Stepping(0))
+    );
+}
+
+#[test]
+fn a_gate_deleted_in_flight_or_after_an_abort_never_rolls_the_template_out() {
+    for judge in [
+        Judge::Says(Verdict::Pass(Reason::Safe)),
+        Judge::Says(Verdict::Fail(Reason::Harm)),
+    ] {
+        let mut world = World::new().pushed("v2");
+        world.run(80);
+        world.judge = judge;
+        world.run(30);
+        world.deleted = true;
+        world.run(60);
+        assert!(world.disowned && world.held && world.at_rest(), "{:?}", world.reasons);
+    }
+}
+
+#[test]
+fn every_request_is_answered_once_and_only_what_fits_is_granted() {
+    let in_flight = || {
+        let mut world = World::new().pushed("v2");
+        world.judge = Judge::Says(Verdict::Inconclusive(Reason::Undecided));
+        world.run(100);
+        world
+    };
+    let rejected = || {
+        let mut world = in_flight();
+        world.ask(Verb::Abort);
+        world.run(60);
+        world.answers.clear();
+        world
+    };
+    let cases: [(&str, World, Verb, bool); 8] = [
+        ("at rest nothing can be promoted", World::new(), Verb::Promote, false),
+        ("in flight a person may promote", in_flight(), Verb::Promote, true),
+        ("nothing to resume", in_flight(), Verb::Resume, false),
+        ("a hold", in_flight(), Verb::Hold, true),
+        ("an abort", in_flight(), Verb::Abort, true),
+        ("no retry of what is not refused", in_flight(), Verb::Retry, false),
+        ("a retry of what is refused", rejected(), Verb::Retry, true),
+        ("no promotion of what is refused", rejected(), Verb::Promote, false),
+    ];
+    for (case, mut world, verb, granted) in cases {
+        world.ask(verb);
+        world.pass();
+        world.run(30);
+        let answers: Vec<bool> = world.answers.iter().map(|(_, granted, _)| *granted).collect();
+        assert_eq!(answers, [granted], "{case}");
+    }
+}
+
+#[test]
+fn after_a_foreign_edit_a_resume_starts_from_the_first_step() {
+    let mut world = World::new().pushed("v2");
+    world.run(200);
+    assert_eq!(world.exposure(), 25);
+    world.routes[0].0 = Split::At(share(0));
+    world.run(30);
+    assert_eq!(world.reasons.last(), Some(&Reason::ForeignEdit));
+    world.weights.clear();
+    world.ask(Verb::Resume);
+    world.run(900);
+    assert_eq!(world.weights, [1, 5, 25, 50, 95, 100]);
+}
+
+#[test]
+fn a_write_cut_off_between_two_routes_is_finished_and_never_undone() {
+    let mut world = World::new().pushed("v2");
+    world.run(100);
+    let before = world.state.clone();
+    let old = world.routes[1].clone();
+    world.run(70);
+    assert_eq!(world.exposure(), 25);
+    world.state = before;
+    world.routes[1] = old;
+    world.judge = Judge::Says(Verdict::Inconclusive(Reason::Undecided));
+    world.run(30);
+    assert!(
+        world.routes.iter().all(|(split, _)| *split == Split::At(share(25))),
+        "{:?}",
+        world.routes
+    );
+    assert_eq!(world.stage(), Some(Stage::Stepping(2)));
+}
+
+#[test]
+fn after_the_commit_point_the_traffic_stays_at_the_canary_until_stable_is_ready() {
+    let mut world = World::new().pushed("v2");
+    world.rolled_out = false;
+    world.run(900);
+    assert_eq!(
+        (world.stage(), world.exposure(), world.held),
+        (Some(Stage::HandingOver), 100, false)
+    );
+    assert_eq!(world.reasons.last(), Some(&Reason::HandoverDeadline));
+    world.judge = Judge::Says(Verdict::Fail(Reason::Harm));
+    world.ask(Verb::Abort);
+    world.run(60);
+    assert_eq!((world.stage(), world.exposure()), (Some(Stage::HandingOver), 100));
+    world.routes[0].0 = Split::At(share(0));
+    world.run(30);
+    assert_eq!(world.exposure(), 100);
+    world.rolled_out = true;
+    world.run(60);
+    assert!(world.at_rest());
+}
+
+#[test]
+fn an_unheld_change_is_adopted_and_a_held_return_is_released() {
+    let mut world = World::new();
+    world.template = revision("v2");
+    world.pass();
+    assert_eq!(
+        (world.state.proven.clone(), world.reasons.last()),
+        (Some(revision("v2")), Some(&Reason::Unheld))
+    );
+    world.held = true;
+    world.pass();
+    assert!(!world.held, "a restart of the proven template is released at once");
+}
+
+#[test]
+fn without_the_lease_only_an_old_abort_is_carried_out() {
+    let mut world = World::new().pushed("v2");
+    world.run(100);
+    let mut facts = world.facts();
+    facts.leader = false;
+    for judge in [Verdict::Pass(Reason::Safe), Verdict::Fail(Reason::Harm)] {
+        if let Some(judged) = &mut facts.judged {
+            judged.verdict = judge;
+        }
+        let decision = decide(&world.plan, &world.state, &facts, world.now + Millis::from_secs(100));
+        assert!(decision.effects.is_empty());
+    }
+    let mut aborted = world.state.clone();
+    if let Some(attempt) = &mut aborted.attempt {
+        (attempt.stage, attempt.since) = (Stage::Aborting(Reason::Harm), world.now);
+    }
+    let later = |secs| decide(&world.plan, &aborted, &facts, world.now + Millis::from_secs(secs)).effects;
+    assert!(later(4).is_empty());
+    assert!(matches!(later(5).as_slice(), [Effect::Write(mark)] if mark.weight == SafeTarget::Stable.weight()));
+}

@@ -1,0 +1,357 @@
+//! The rules of each stage, in the order in which a release passes through them.
+
+use super::machine::{Move, Pass};
+use super::{
+    Attempt, Decision, Effect, HoldSince, Judged, Millis, OnInconclusive, Outcome, Percent, Reason, SafeTarget, Split,
+    Stage, State, Then, Verdict,
+};
+
+impl Pass<'_> {
+    /// The canary is brought up without traffic. Ready pods and a clean pre-flight open the way.
+    pub(super) fn preparing(&self, state: &State, attempt: &Attempt) -> Decision {
+        if self.facts.workload.is_none() {
+            return self.stay(state, attempt, Reason::WorkloadMissing);
+        }
+        if let Some(reason) = self.waiting(attempt) {
+            return self.stay(state, attempt, reason);
+        }
+        if let Some(reason) = self.facts.preflight {
+            return self.stay(state, attempt, reason);
+        }
+        if self.facts.routes.iter().any(|route| route.split == Split::Missing) {
+            return self.stay(state, attempt, Reason::RouteMissing);
+        }
+        let canary = &self.facts.canary;
+        if canary.revision.as_ref() == Some(&attempt.revision) && canary.ready >= canary.needed_next.max(1) {
+            return self.raise(state, attempt, 0, Reason::Started);
+        }
+        let begun = Attempt {
+            scaling: attempt.scaling.or(Some(attempt.since)),
+            ..attempt.clone()
+        };
+        self.wait_for_pods(state, &begun, 0)
+    }
+
+    /// A weight is written. What is wrong comes first, then what is missing, then what is proved.
+    pub(super) fn stepping(&self, state: &State, attempt: &Attempt, step: usize) -> Decision {
+        if self.exposed() && self.facts.canary.ready == 0 {
+            return self.abort(state, attempt, Reason::CanaryLost);
+        }
+        let judged = self.judged(attempt, step);
+        if let Some(Verdict::Fail(reason)) = judged.map(|judged| &judged.verdict) {
+            return self.abort(state, attempt, *reason);
+        }
+        if let Some(decision) = self.blind(state, attempt, judged) {
+            return decision;
+        }
+        if let Some(decision) = self.split_differs(state, attempt, step) {
+            return decision;
+        }
+        if let Some(reason) = self.waiting(attempt) {
+            return self.stay(state, attempt, reason);
+        }
+        if self.facts.workload.is_none() {
+            return self.stay(state, attempt, Reason::WorkloadMissing);
+        }
+        let Some(judged) = judged.filter(|judged| judged.blind_since.is_none() && self.fresh(judged)) else {
+            return self.look_again(self.stay(state, attempt, Reason::NoEvidence));
+        };
+        match attempt.window {
+            None => self.open_window(state, attempt, judged),
+            Some(since) => self.in_window(state, attempt, (step, since), judged),
+        }
+    }
+
+    /// The window begins when the gateways have taken the weight up and requests arrive.
+    fn open_window(&self, state: &State, attempt: &Attempt, judged: &Judged) -> Decision {
+        if !self.facts.routes.iter().all(|route| route.programmed) {
+            let deadline = attempt.since + self.plan.deadlines.route;
+            if self.now >= deadline {
+                return self.abort(state, attempt, Reason::RouteDeadline);
+            }
+            let mut decision = self.stay(state, attempt, Reason::RouteNotProgrammed);
+            decision.wake_at = Some(deadline);
+            return decision;
+        }
+        if !judged.receiving {
+            return self.look_again(self.stay(state, attempt, Reason::TooFew));
+        }
+        let opened = Attempt {
+            window: Some(self.now),
+            ..attempt.clone()
+        };
+        self.look_again(self.stay(state, &opened, Reason::MinWindow))
+    }
+
+    /// Evidence is complete and fresh: go on, end, or wait.
+    fn in_window(&self, state: &State, attempt: &Attempt, (step, since): (usize, Millis), judged: &Judged) -> Decision {
+        let Some(planned) = self.plan.steps.get(step) else {
+            return self.abort(state, attempt, Reason::Invalid);
+        };
+        let stayed = self.now - since;
+        if stayed < planned.min_window {
+            let mut decision = self.stay(state, attempt, Reason::MinWindow);
+            decision.wake_at = Some(since + planned.min_window);
+            return decision;
+        }
+        if let Verdict::Pass(reason) = judged.verdict {
+            return self.advance(state, attempt, step, reason);
+        }
+        if stayed < planned.max_window {
+            let mut decision = self.stay(state, attempt, judged.verdict.reason());
+            decision.wake_at = Some(since + planned.max_window);
+            return decision;
+        }
+        match self.plan.on_inconclusive {
+            OnInconclusive::Abort => self.abort(state, attempt, Reason::Inconclusive),
+            OnInconclusive::NoHarm if judged.no_harm => self.advance(state, attempt, step, Reason::NoHarm),
+            OnInconclusive::NoHarm | OnInconclusive::Hold => self.stay(state, attempt, Reason::Inconclusive),
+        }
+    }
+
+    /// No complete evidence: hold, and after the deadline what the policy says. Never raises.
+    ///
+    /// A judge that has not spoken for three ticks counts as blind from its last word on.
+    fn blind(&self, state: &State, attempt: &Attempt, judged: Option<&Judged>) -> Option<Decision> {
+        let last_word = judged.map_or(attempt.since, |judged| judged.at.max(attempt.since));
+        let since = match judged.and_then(|judged| judged.blind_since) {
+            Some(since) => since.max(attempt.since),
+            None if self.now - last_word > self.patience() => last_word,
+            None => return None,
+        };
+        let deadline = since + self.plan.on_no_evidence.hold;
+        if self.now >= deadline && self.plan.on_no_evidence.then == Then::Abort {
+            return Some(self.abort(state, attempt, Reason::EvidenceDeadline));
+        }
+        if self.split_is_foreign(attempt) {
+            return None;
+        }
+        let reason = self.waiting(attempt).unwrap_or(Reason::NoEvidence);
+        let mut decision = self.stay(state, attempt, reason);
+        decision.wake_at = (self.plan.on_no_evidence.then == Then::Abort).then_some(deadline);
+        Some(decision)
+    }
+
+    /// The routes do not say what was written. A write that was cut off is finished; an edit by
+    /// somebody else is a fact: down is accepted, up goes to zero, and either is held.
+    fn split_differs(&self, state: &State, attempt: &Attempt, step: usize) -> Option<Decision> {
+        if self.intact(attempt, step) {
+            return None;
+        }
+        if self.facts.routes.iter().any(|route| route.split == Split::Missing) {
+            return Some(self.stay(state, attempt, Reason::RouteMissing));
+        }
+        if !self.split_is_foreign(attempt) && attempt.hold.is_none() {
+            let newest = self.marks(attempt.epoch).max_by_key(|mark| mark.step)?.clone();
+            let mut decision = self.stay(state, attempt, Reason::RouteNotProgrammed);
+            decision.effects.push(Effect::Write(newest));
+            return Some(self.look_again(decision));
+        }
+        let hold = attempt.hold.or(Some(HoldSince {
+            reason: Reason::ForeignEdit,
+            since: self.now,
+        }));
+        let held = Attempt {
+            hold,
+            window: None,
+            ..attempt.clone()
+        };
+        let mut decision = self.stay(state, &held, Reason::ForeignEdit);
+        if self.raised_by_others(attempt) {
+            let zero = Move {
+                fenced: false,
+                step,
+                ..Move::to_zero(attempt, Reason::ForeignEdit)
+            };
+            decision.effects.push(Effect::Write(self.mark(attempt, zero)));
+            decision.outcome = Outcome::Hold;
+        }
+        Some(decision)
+    }
+
+    /// Whether a route differs from its own mark: a write of ours that was cut off leaves routes
+    /// that agree with an older mark, or before the first window one that was never written.
+    fn split_is_foreign(&self, attempt: &Attempt) -> bool {
+        let first = attempt.window.is_none() && attempt.stage == Stage::Stepping(0);
+        self.facts.routes.iter().any(|route| match &route.mark {
+            Some(mark) if mark.epoch == attempt.epoch => route.split != Split::At(mark.weight),
+            _ => !(first && route.split == Split::AtRest),
+        })
+    }
+
+    /// Whether somebody gave the canary more than was written.
+    fn raised_by_others(&self, attempt: &Attempt) -> bool {
+        self.facts.routes.iter().any(|route| {
+            let written = route.mark.as_ref().filter(|mark| mark.epoch == attempt.epoch);
+            route.split.exposure() > written.map_or(Percent::ZERO, |mark| mark.weight)
+        })
+    }
+
+    /// Past the commit point: the canary carries everything while stable becomes the new revision.
+    pub(super) fn handing_over(&self, state: &State, attempt: &Attempt) -> Decision {
+        let Some(workload) = &self.facts.workload else {
+            return self.guard_handover(state, attempt, Reason::WorkloadMissing);
+        };
+        if !self.all_committed(attempt) {
+            return self.guard_handover(state, attempt, Reason::Committed);
+        }
+        if workload.held {
+            let mut decision = self.stay(state, attempt, Reason::Committed);
+            decision.effects.push(Effect::Release);
+            return decision;
+        }
+        if workload.rolled_out {
+            let state = State {
+                proven: Some(attempt.revision.clone()),
+                ..state.clone()
+            };
+            let attempt = attempt.moved(Stage::Restoring, self.now);
+            let mut decision = self.stay(&state, &attempt, Reason::Committed);
+            decision.effects.push(Effect::Restore);
+            decision.wake_at = Some(self.now + self.plan.deadlines.drain);
+            return decision;
+        }
+        let deadline = attempt.since + self.plan.deadlines.handover;
+        let late = self.now >= deadline;
+        let mut decision = self.stay(
+            state,
+            attempt,
+            if late {
+                Reason::HandoverDeadline
+            } else {
+                Reason::Committed
+            },
+        );
+        decision.wake_at = (!late).then_some(deadline);
+        decision
+    }
+
+    /// Keeps all traffic at the canary, which is the safe target now.
+    pub(super) fn guard_handover(&self, state: &State, attempt: &Attempt, reason: Reason) -> Decision {
+        let mut decision = self.stay(state, attempt, reason);
+        if !self.all_committed(attempt) {
+            decision
+                .effects
+                .push(Effect::Write(self.committed(attempt, Reason::Committed)));
+        }
+        decision
+    }
+
+    fn all_committed(&self, attempt: &Attempt) -> bool {
+        self.facts.routes.iter().all(|route| {
+            let mark = route
+                .mark
+                .as_ref()
+                .filter(|mark| mark.epoch == attempt.epoch && mark.safe == SafeTarget::Canary);
+            mark.is_some_and(|mark| route.split == Split::At(mark.weight))
+        })
+    }
+
+    /// The route is the user's again; the canary goes after its last requests.
+    pub(super) fn restoring(&self, state: &State, attempt: &Attempt) -> Decision {
+        if self.exposed() || self.marks(attempt.epoch).next().is_some() {
+            let attempt = Attempt {
+                since: self.now,
+                ..attempt.clone()
+            };
+            let mut decision = self.stay(state, &attempt, Reason::Committed);
+            decision.effects.push(Effect::Restore);
+            decision.wake_at = Some(self.now + self.plan.deadlines.drain);
+            return decision;
+        }
+        let drained = attempt.since + self.plan.deadlines.drain;
+        if self.now < drained {
+            let mut decision = self.stay(state, attempt, Reason::Committed);
+            decision.wake_at = Some(drained);
+            return decision;
+        }
+        let state = State {
+            attempt: None,
+            ..state.clone()
+        };
+        let mut decision = self.keep(&state, vec![Effect::Remove], Reason::Completed);
+        decision.outcome = Outcome::Promote;
+        decision
+    }
+
+    /// Weight 0 first, then the last requests, then the pods.
+    pub(super) fn aborting(&self, state: &State, attempt: &Attempt, reason: Reason) -> Decision {
+        let unfenced = self.marks(attempt.epoch).any(|mark| !mark.fenced);
+        if self.exposed() || unfenced {
+            let mut decision = self.stay(state, attempt, reason);
+            decision
+                .effects
+                .push(Effect::Write(self.mark(attempt, Move::to_zero(attempt, reason))));
+            decision.outcome = Outcome::Abort;
+            decision.wake_at = Some(self.now + self.plan.deadlines.drain);
+            return decision;
+        }
+        let drained = attempt.since + self.plan.deadlines.drain;
+        if self.now < drained {
+            let mut decision = self.stay(state, attempt, reason);
+            decision.outcome = Outcome::Abort;
+            decision.wake_at = Some(drained);
+            return decision;
+        }
+        let over = matches!(reason, Reason::Superseded | Reason::Reverted | Reason::Deleted);
+        let next = (!over).then(|| attempt.moved(Stage::Rejected(reason), self.now));
+        let mut decision = self.keep(
+            &State {
+                attempt: next,
+                ..state.clone()
+            },
+            vec![Effect::Restore, Effect::Remove],
+            reason,
+        );
+        decision.outcome = Outcome::Abort;
+        decision
+    }
+
+    /// The refused template stays held. Whoever gives it traffic again is corrected.
+    pub(super) fn rejected(&self, state: &State, attempt: &Attempt, reason: Reason) -> Decision {
+        let mut decision = self.stay(state, attempt, Reason::Rejected);
+        decision.outcome = Outcome::Abort;
+        if self.exposed() {
+            decision
+                .effects
+                .push(Effect::Write(self.mark(attempt, Move::to_zero(attempt, reason))));
+        } else if self.facts.canary.exists {
+            decision.effects.push(Effect::Remove);
+        }
+        decision
+    }
+
+    // ---- what the rules ask ----
+
+    /// What the judge said about this step of this attempt.
+    fn judged(&self, attempt: &Attempt, step: usize) -> Option<&Judged> {
+        self.facts
+            .judged
+            .as_ref()
+            .filter(|judged| judged.epoch == attempt.epoch && judged.step == step)
+    }
+
+    /// A hold that only a person ends.
+    fn waiting(&self, attempt: &Attempt) -> Option<Reason> {
+        attempt
+            .hold
+            .map(|hold| hold.reason)
+            .or_else(|| self.facts.suspended.then_some(Reason::Suspended))
+    }
+
+    /// How old evidence may be before it lets nothing rise: three ticks, at least 15 s, so that
+    /// a short interval does not make every busy moment of the source a gap.
+    fn patience(&self) -> Millis {
+        Millis(self.plan.interval.0.saturating_mul(3)).max(Millis::from_secs(15))
+    }
+
+    fn fresh(&self, judged: &Judged) -> bool {
+        self.now - judged.at <= self.patience()
+    }
+
+    /// The judge wakes the machine when it has something to say; this is for when it has not.
+    fn look_again(&self, mut decision: Decision) -> Decision {
+        decision.wake_at = Some(self.now + self.patience());
+        decision
+    }
+}

@@ -1,0 +1,263 @@
+//! All metrics of one attempt together.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::decision::{Evidence, Judged, Millis, Percent, Reading, Reason, Tick, Verdict};
+
+use super::e1::log_average;
+use super::metric::{self, Course, Metric, hex, safety_margin};
+use super::plan::{self, Method, MetricPlan, PlanError, Settings};
+use super::reading::View;
+
+/// The judgement of one attempt: plan and state together, so that what is stored continues bit
+/// for bit. About 2 KB per metric as JSON.
+///
+/// Evidence is counted tick by tick and metric by metric, in the order of time: all metrics of
+/// one tick before the next tick. A failure, once shown, stands for the rest of the attempt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Analysis {
+    plans: Vec<MetricPlan>,
+    settings: Settings,
+    weights: Vec<Percent>,
+    course: Option<Course>,
+    metrics: Vec<Metric>,
+    pub(super) failure: Option<Failure>,
+}
+
+/// What was shown to be wrong, and when.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Failure {
+    metric: usize,
+    pub(super) reason: Reason,
+    rule: String,
+}
+
+impl Analysis {
+    /// Begins the judgement of an attempt. `weights` are the steps as written to the route: with
+    /// a holdback the last one is below 100 (see [`crate::decision::Plan::weight_at`]).
+    ///
+    /// # Errors
+    /// When the plan cannot be judged by; the message names the field, its value and what would
+    /// be accepted.
+    pub fn new(plans: Vec<MetricPlan>, settings: Settings, weights: Vec<Percent>) -> Result<Self, PlanError> {
+        plan::check(&plans, &settings, &weights)?;
+        let metrics = plans.iter().map(Metric::new).collect();
+        Ok(Self {
+            plans,
+            settings,
+            weights,
+            course: None,
+            metrics,
+            failure: None,
+        })
+    }
+
+    /// The metrics, in the order in which [`Analysis::observe`] counts them.
+    #[must_use]
+    pub fn plans(&self) -> &[MetricPlan] {
+        &self.plans
+    }
+
+    /// End of the newest complete tick of the metric at `index`: a source need not be asked for
+    /// anything older.
+    #[must_use]
+    pub fn seen(&self, index: usize) -> Option<Millis> {
+        self.metrics.get(index)?.last
+    }
+
+    /// The weight of `step` was written at `at`: safety starts anew, evidence of harm carries
+    /// on. Steps go up; telling the same one again, or an earlier one, changes nothing. Ticks
+    /// seen before the first step only feed the dispersion, so history may be given first.
+    pub fn begin_step(&mut self, step: usize, at: Millis) {
+        let began = match self.course {
+            Some(course) if step <= course.step => return,
+            Some(course) => course.began,
+            None => at,
+        };
+        if self.course.is_none() {
+            self.metrics.iter_mut().for_each(|metric| metric.begin(at));
+        }
+        let step_index = if self.course.is_none() { 0 } else { step };
+        for (metric, plan) in self.metrics.iter_mut().zip(&self.plans) {
+            metric.begin_step(plan, step_index, self.weights.len());
+        }
+        self.course = Some(Course {
+            step,
+            step_at: at,
+            began,
+        });
+    }
+
+    /// Counts one tick of the metric at `index` (an unknown index counts nothing). A tick that
+    /// is not newer than the newest one counted is ignored, so answers may overlap; incomplete
+    /// evidence changes no count and makes the metric blind until the next complete tick.
+    pub fn observe(&mut self, index: usize, evidence: &Evidence<Tick>) {
+        let share = self.share();
+        let (Some(metric), Some(plan)) = (self.metrics.get_mut(index), self.plans.get(index)) else {
+            return;
+        };
+        let course = self.course.as_ref();
+        match evidence {
+            Evidence::Incomplete(gaps) => metric.miss(gaps, course.map(|course| course.began)),
+            Evidence::Complete(tick) => {
+                let margin = safety_margin(plan, &self.settings, share);
+                metric.count(
+                    plan,
+                    course.map(|course| (course, margin)),
+                    self.settings.interval,
+                    tick,
+                );
+            }
+        }
+        if self.failure.is_none() && self.course.is_some() {
+            self.failure = self.find_failure();
+        }
+    }
+
+    /// What is known now about the attempt `epoch` at `step`, in the order data, abort, promote,
+    /// hold. Data comes first metric by metric: what is incomplete was never counted, and harm
+    /// that complete evidence has shown is not undone by another metric's silence.
+    #[must_use]
+    pub fn judged(&self, epoch: i64, step: usize) -> Judged {
+        let readings: Vec<Reading> = self.views().map(|view| view.reading()).collect();
+        let (verdict, rule) = self.overall(step, &readings);
+        let newest = self.metrics.iter().filter_map(|metric| metric.last).max();
+        let started = self.course.map(|course| course.step_at);
+        Judged {
+            epoch,
+            step,
+            at: newest.or(started).unwrap_or_default(),
+            verdict,
+            receiving: self.is_at(step) && self.metrics.iter().any(|metric| metric.step.0.n > 0.0),
+            blind_since: self.metrics.iter().filter_map(|metric| metric.blind_since).min(),
+            no_harm: self.is_at(step) && self.views().all(|view| view.no_harm()),
+            rule,
+            evidence_hash: self.evidence_hash(),
+            readings,
+        }
+    }
+
+    fn is_at(&self, step: usize) -> bool {
+        self.course.is_some_and(|course| course.step == step)
+    }
+
+    /// The canary's share at the step the attempt is at; of the first one before it begins.
+    fn share(&self) -> f64 {
+        let step = self.course.map_or(0, |course| course.step);
+        let weight = self.weights.get(step).or(self.weights.last());
+        weight.map_or(1.0, |weight| f64::from(weight.get()) / 100.0)
+    }
+
+    /// Whether the attempt is at its last step, whose safety margin would need millions of
+    /// requests: it passes when no harm is seen.
+    fn on_last(&self) -> bool {
+        self.course.is_some_and(|course| course.step + 1 >= self.weights.len())
+    }
+
+    fn sequential(&self) -> impl Iterator<Item = (usize, &Metric)> + Clone {
+        let all = self.plans.iter().zip(&self.metrics).enumerate();
+        all.filter(|(_, (plan, _))| plan.method == Method::Sequential)
+            .map(|(index, (_, metric))| (index, metric))
+    }
+
+    /// What every sequential metric weighs in the average of the evidence of harm.
+    fn weight(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a handful of metrics")]
+        let count = self.sequential().count().max(1) as f64;
+        1.0 / count
+    }
+
+    fn views(&self) -> impl Iterator<Item = View<'_>> {
+        let (share, on_no_harm) = (self.share(), self.on_last());
+        let alpha = self.settings.alpha * self.weight();
+        let failed = |index| {
+            self.failure
+                .as_ref()
+                .filter(|failure| failure.metric == index)
+                .map(|failure| failure.reason)
+        };
+        self.plans
+            .iter()
+            .zip(&self.metrics)
+            .enumerate()
+            .map(move |(index, (plan, metric))| View {
+                plan,
+                metric,
+                settings: &self.settings,
+                margin: safety_margin(plan, &self.settings, share),
+                share,
+                on_no_harm,
+                alpha,
+                failed: failed(index),
+            })
+    }
+
+    /// Harm over the average of all metrics, or the breach of a limit by one of them.
+    fn find_failure(&self) -> Option<Failure> {
+        let weight = self.weight();
+        let harm = self.sequential().map(|(index, metric)| (index, metric.log_harm()));
+        let average = log_average(harm.clone().map(|(_, log_e)| (weight, log_e)));
+        if average >= metric::limit(self.settings.alpha) {
+            let (worst, _) = harm.max_by(|one, other| one.1.total_cmp(&other.1))?;
+            let rule = self.views().nth(worst)?.harm_sentence();
+            return Some(Failure {
+                metric: worst,
+                reason: Reason::Harm,
+                rule,
+            });
+        }
+        let breaches = self
+            .views()
+            .enumerate()
+            .filter_map(|(index, view)| Some((index, view.breach()?)));
+        breaches.into_iter().next().map(|(metric, rule)| Failure {
+            metric,
+            reason: Reason::LimitExceeded,
+            rule,
+        })
+    }
+
+    /// The verdict over all metrics and the sentence of the metric that made it.
+    fn overall(&self, step: usize, readings: &[Reading]) -> (Verdict, String) {
+        if let Some(failure) = &self.failure {
+            return (Verdict::Fail(failure.reason), failure.rule.clone());
+        }
+        if !self.is_at(step) {
+            let rule = format!("step {} has not begun", step + 1);
+            return (Verdict::Inconclusive(Reason::NoEvidence), rule);
+        }
+        let rank = |reading: &Reading| match reading.verdict {
+            Verdict::Fail(_) => 0,
+            Verdict::Inconclusive(Reason::NoEvidence) => 1,
+            Verdict::Inconclusive(Reason::TooFew) => 2,
+            Verdict::Inconclusive(_) => 3,
+            Verdict::Pass(Reason::NoHarm) => 4,
+            Verdict::Pass(_) => 5,
+        };
+        // among equals, the metric that lacks most: in requests, else in evidence of safety
+        let lack = |reading: &Reading| match reading.need {
+            Some(need) => need.requests,
+            None => reading.safety[1] - reading.safety[0],
+        };
+        let deciding = self
+            .views()
+            .zip(readings)
+            .min_by(|(_, one), (_, other)| rank(one).cmp(&rank(other)).then(lack(other).total_cmp(&lack(one))));
+        match deciding {
+            Some((view, reading)) => (reading.verdict.clone(), view.sentence(reading)),
+            None => (Verdict::Inconclusive(Reason::NoEvidence), "no metric".into()),
+        }
+    }
+
+    /// SHA-256 over the chained hashes of all metrics: every complete tick since the attempt
+    /// began, in canonical JSON.
+    fn evidence_hash(&self) -> String {
+        let all = self
+            .metrics
+            .iter()
+            .fold(Sha256::new(), |sum, metric| sum.chain_update(metric.hash()));
+        hex(&all.finalize())
+    }
+}

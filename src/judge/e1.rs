@@ -1,0 +1,198 @@
+//! E1: an e-process for the ratio of two rates, valid at every look.
+//!
+//! Per tick the canary counts `a` events in `n` requests and the baseline `b` in `m`. The null
+//! says that the canary's rate is at most (harm) or at least (safety) `ratio · p_b + extra`,
+//! where the baseline's rate `p_b` is unknown and may change from tick to tick, and so may the
+//! split. A grid of alternatives `ratio · e^(±d)` is bet on; the process is the wealth, and by
+//! Ville's inequality it ever reaches 1/α under the null with probability at most α.
+//!
+//! Why it is valid: with requests independent given the past, 1 + x ≤ e^x bounds the expected
+//! factor of one tick by `exp(n p_c (e^u − 1) + m p_b (D − 1) − extra · n (e^u − 1))`, where
+//! `D = (ratio·n + m)/(ratio·e^x·n + m)` and `e^u = e^x·D`. At the edge of the null the terms in
+//! `p_b` cancel by the choice of `D` and the others by the last term; inside, the sign of
+//! `e^u − 1` helps. Clumps of at most φ events keep it exact when the exponent is divided by φ.
+//! Grid and weights centre on twice the rate, between 1.1 and 55 times.
+
+use std::sync::LazyLock;
+
+use libm::{exp, expm1, log, log1p};
+use serde::{Deserialize, Serialize};
+
+use super::packed;
+
+/// Alternatives bet on at the same time.
+pub const GRID: usize = 12;
+/// Nearest and farthest alternative, as logarithm of the ratio to the null, and the centre and
+/// the natural spread of the weights.
+const NEAREST: f64 = 0.1;
+const FARTHEST: f64 = 4.0;
+const CENTRE: f64 = 0.7;
+
+/// One alternative: its distance from the null and the logarithm of its weight.
+#[derive(Debug, Clone, Copy)]
+pub struct Bet {
+    /// Distance, as logarithm of a ratio; above 0.
+    pub distance: f64,
+    /// Logarithm of the share of the capital that is bet on it.
+    pub log_weight: f64,
+}
+
+/// The alternatives, nearest first. Their weights add up to 1.
+pub static BETS: LazyLock<[Bet; GRID]> = LazyLock::new(|| {
+    let distances: [f64; GRID] = std::array::from_fn(|k| {
+        #[expect(clippy::cast_precision_loss, reason = "below 12")]
+        let part = k as f64 / (GRID - 1) as f64;
+        NEAREST * exp(part * log(FARTHEST / NEAREST))
+    });
+    let bent = |distance: f64| {
+        let off = log(distance / CENTRE);
+        -0.5 * off * off
+    };
+    let sum = log_sum_exp(distances.iter().map(|distance| bent(*distance)));
+    distances.map(|distance| Bet {
+        distance,
+        log_weight: bent(distance) - sum,
+    })
+});
+
+/// Which side of the margin the process gathers evidence for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Evidence that the canary is worse than the margin.
+    Harm,
+    /// Evidence that the canary is better than the margin.
+    Safety,
+}
+
+/// The edge of the null: `p_c = ratio · p_b + extra`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Margin {
+    /// Which side is to be shown.
+    pub side: Side,
+    /// Times the baseline's rate; above 0.
+    pub ratio: f64,
+    /// Plus this share of the requests; 0 or more.
+    pub extra: f64,
+}
+
+impl Margin {
+    /// The logarithm of an alternative's ratio to the null.
+    #[must_use]
+    pub fn towards(&self, distance: f64) -> f64 {
+        match self.side {
+            Side::Harm => distance,
+            Side::Safety => -distance,
+        }
+    }
+
+    /// `u` and `ln D`: what one event of the canary and one of the baseline are worth to the
+    /// alternative at `x`, in natural logarithms, when the arms make `n` and `m` requests.
+    #[must_use]
+    pub fn stakes(&self, x: f64, n: f64, m: f64) -> (f64, f64) {
+        let log_d = -log1p(n * self.ratio * expm1(x) / (self.ratio * n + m));
+        (x + log_d, log_d)
+    }
+}
+
+/// Events and requests of both arms.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Counts {
+    /// Canary events.
+    pub a: f64,
+    /// Canary requests.
+    pub n: f64,
+    /// Baseline events.
+    pub b: f64,
+    /// Baseline requests.
+    pub m: f64,
+}
+
+impl Counts {
+    /// Whether both arms made requests; else there is nothing to compare.
+    #[must_use]
+    pub fn comparable(&self) -> bool {
+        self.n > 0.0 && self.m > 0.0
+    }
+}
+
+/// The wealth of one process: cash, and what the bets have become.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Process {
+    #[serde(with = "packed")]
+    logs: [f64; GRID],
+    cash: f64,
+}
+
+impl Process {
+    /// All capital, 1, in cash.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            logs: [f64::NEG_INFINITY; GRID],
+            cash: 1.0,
+        }
+    }
+
+    /// Puts `share` of the initial capital on the table, or the cash that is left if that is
+    /// less. To be called before the tick that it bets on, for reasons known before that tick.
+    pub fn stake(&mut self, share: f64) {
+        let share = share.min(self.cash);
+        if share <= 0.0 {
+            return;
+        }
+        self.cash -= share;
+        let log_share = log(share);
+        for (wealth, bet) in self.logs.iter_mut().zip(BETS.iter()) {
+            *wealth = log_add_exp(*wealth, bet.log_weight + log_share);
+        }
+    }
+
+    /// Plays one tick against the margin. `phi` is the dispersion, 1 or more.
+    pub fn play(&mut self, margin: &Margin, counts: &Counts, phi: f64) {
+        if !counts.comparable() {
+            return;
+        }
+        for (wealth, bet) in self.logs.iter_mut().zip(BETS.iter()) {
+            let (u, log_d) = margin.stakes(margin.towards(bet.distance), counts.n, counts.m);
+            let extra = if margin.extra > 0.0 {
+                margin.extra * counts.n * expm1(u)
+            } else {
+                0.0
+            };
+            *wealth += (counts.a * u + counts.b * log_d - extra) / phi;
+        }
+    }
+
+    /// The natural logarithm of the e-value: all bets and the cash.
+    #[must_use]
+    pub fn log_e(&self) -> f64 {
+        log_sum_exp(self.logs.iter().copied().chain([log(self.cash)]))
+    }
+}
+
+/// The logarithm of the sum of exponentials, without overflow.
+#[must_use]
+pub fn log_sum_exp(values: impl Iterator<Item = f64> + Clone) -> f64 {
+    let top = values.clone().fold(f64::NEG_INFINITY, f64::max);
+    if top == f64::NEG_INFINITY {
+        return top;
+    }
+    top + log(values.map(|value| exp(value - top)).sum())
+}
+
+/// The logarithm of the sum of two exponentials.
+#[must_use]
+pub fn log_add_exp(one: f64, other: f64) -> f64 {
+    let (low, high) = if one < other { (one, other) } else { (other, one) };
+    if low == f64::NEG_INFINITY {
+        return high;
+    }
+    high + log1p(exp(low - high))
+}
+
+/// The logarithm of the average of e-values: itself an e-value, however they depend on each
+/// other. Pairs of weight and logarithm; the weights add up to 1.
+#[must_use]
+pub fn log_average(weighted: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
+    log_sum_exp(weighted.map(|(weight, log_e)| log(weight) + log_e))
+}

@@ -1,0 +1,184 @@
+//! The interval that holds the true ratio at every look at the same time.
+//!
+//! Given the total of events in a tick, the canary's share of them depends on the ratio alone.
+//! Every ratio that a mixture of all ratios cannot beat by a factor of 1/level stays in. It is
+//! shown to people and recorded; nothing is decided on it.
+//!
+//! State is bounded: of every tick only its events and its split matter, and ticks with nearly
+//! the same split are kept together, at their mean split. That is exact for equal splits and
+//! otherwise off by the square of the difference.
+
+use std::sync::LazyLock;
+
+use libm::{cosh, exp, log, sinh};
+use serde::{Deserialize, Serialize};
+
+use super::e1::{Counts, log_sum_exp};
+use super::packed;
+
+/// Half of the mixture's grid: `4·sinh(4j/64)/sinh 4` for j from −64 to 64.
+const HALF: i16 = 64;
+const REACH: f64 = 4.0;
+const BEND: f64 = 4.0;
+/// Ratios beyond e^±60 count as unbounded.
+const FAR: f64 = 60.0;
+/// Newton's method has arrived when its step is this small, and always after so many.
+const CLOSE: f64 = 1e-13;
+const STEPS: usize = 64;
+
+/// One ratio of the mixture.
+struct Mixed {
+    place: f64,
+    ratio: f64,
+    log_weight: f64,
+}
+
+static MIXTURE: LazyLock<Vec<Mixed>> = LazyLock::new(|| {
+    let bent = |j: i16| {
+        let part = f64::from(j) / f64::from(HALF);
+        let place = REACH * sinh(BEND * part) / sinh(BEND);
+        (place, log(cosh(BEND * part)) - 0.5 * place * place)
+    };
+    let sum = log_sum_exp((-HALF..=HALF).map(|j| bent(j).1));
+    let mixed = (-HALF..=HALF).map(bent).map(|(place, weight)| Mixed {
+        place,
+        ratio: exp(place),
+        log_weight: weight - sum,
+    });
+    mixed.collect()
+});
+
+/// What the ticks so far say about the ratio.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Likelihood {
+    /// Most different splits kept.
+    room: usize,
+    /// Canary events, each divided by the dispersion of its time.
+    lead: f64,
+    /// Per split kept: events of both arms, divided likewise.
+    #[serde(with = "packed")]
+    events: Vec<f64>,
+    /// Per split kept, rising: logarithm of baseline requests per canary request.
+    #[serde(with = "packed")]
+    splits: Vec<f64>,
+}
+
+impl Likelihood {
+    /// Nothing seen; at most `room` different splits will be kept.
+    #[must_use]
+    pub const fn new(room: usize) -> Self {
+        Self {
+            room,
+            lead: 0.0,
+            events: Vec::new(),
+            splits: Vec::new(),
+        }
+    }
+
+    /// Adds a tick. One without events or with an idle arm says nothing about the ratio.
+    pub fn add(&mut self, counts: &Counts, phi: f64) {
+        let events = (counts.a + counts.b) / phi;
+        if !counts.comparable() || events <= 0.0 {
+            return;
+        }
+        self.lead += counts.a / phi;
+        let split = log(counts.m / counts.n);
+        let place = self.splits.partition_point(|known| *known < split);
+        self.splits.insert(place, split);
+        self.events.insert(place, events);
+        if self.splits.len() > self.room {
+            self.join_nearest();
+        }
+    }
+
+    /// Joins the two neighbours whose joining loses least.
+    fn join_nearest(&mut self) {
+        let loss = |at: usize| match (self.splits.get(at..at + 2), self.events.get(at..at + 2)) {
+            (Some(&[low, high]), Some(&[one, other])) => one * other / (one + other) * (high - low) * (high - low),
+            _ => f64::INFINITY,
+        };
+        let pairs = 0..self.splits.len().saturating_sub(1);
+        let Some(at) = pairs.min_by(|one, other| loss(*one).total_cmp(&loss(*other))) else {
+            return;
+        };
+        let (split, events) = (self.splits.remove(at), self.events.remove(at));
+        if let (Some(kept_split), Some(kept_events)) = (self.splits.get_mut(at), self.events.get_mut(at)) {
+            let sum = events + *kept_events;
+            *kept_split = (split * events + *kept_split * *kept_events) / sum;
+            *kept_events = sum;
+        }
+    }
+
+    /// The likelihood as a function of the ratio.
+    #[must_use]
+    pub fn curve(&self) -> Curve {
+        let kept = self.events.iter().zip(&self.splits);
+        Curve {
+            lead: self.lead,
+            kept: kept.map(|(events, split)| (*events, exp(*split))).collect(),
+        }
+    }
+
+    /// The logarithms of the ratios between which the truth lies at all looks with probability
+    /// `1 − level`; `None` where there is no bound.
+    #[must_use]
+    pub fn bounds(&self, level: f64) -> [Option<f64>; 2] {
+        if self.events.is_empty() {
+            return [None, None];
+        }
+        let curve = self.curve();
+        let limit = curve.mixed() + log(level);
+        [-FAR, FAR].map(|far| curve.crossing(far, limit))
+    }
+}
+
+/// The logarithm of a likelihood, up to a constant: a concave function of the logarithm of the
+/// ratio.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Curve {
+    lead: f64,
+    kept: Vec<(f64, f64)>,
+}
+
+impl Curve {
+    fn at(&self, x: f64, ratio: f64) -> f64 {
+        self.kept
+            .iter()
+            .fold(self.lead * x, |sum, (events, split)| sum - events * log(ratio + split))
+    }
+
+    fn slope(&self, ratio: f64) -> f64 {
+        self.kept
+            .iter()
+            .fold(self.lead, |sum, (events, split)| sum - events * ratio / (ratio + split))
+    }
+
+    /// The logarithm of the likelihood under the mixture, up to the same constant.
+    #[must_use]
+    pub fn mixed(&self) -> f64 {
+        log_sum_exp(
+            MIXTURE
+                .iter()
+                .map(|mixed| mixed.log_weight + self.at(mixed.place, mixed.ratio)),
+        )
+    }
+
+    /// Where the curve crosses `limit` on the side of `far`, by Newton's method: as the curve is
+    /// concave, it comes closer from outside and never oversteps.
+    fn crossing(&self, far: f64, limit: f64) -> Option<f64> {
+        let mut x = far;
+        for _ in 0..STEPS {
+            let ratio = exp(x);
+            let (missing, slope) = (limit - self.at(x, ratio), self.slope(ratio));
+            if x.total_cmp(&far).is_eq() && missing <= 0.0 {
+                return None;
+            }
+            let step = missing / slope;
+            x += step;
+            if step.abs() <= CLOSE {
+                break;
+            }
+        }
+        Some(x)
+    }
+}

@@ -1,0 +1,347 @@
+//! One metric of an attempt: what was counted, and the evidence it makes.
+
+use libm::log;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::decision::{Gap, GapKind, Millis, Tick};
+
+use super::dispersion::Dispersion;
+use super::e1::{Counts, Margin, Process, Side, log_average};
+use super::interval::Likelihood;
+use super::need::{self, Traffic};
+use super::plan::{MetricPlan, Settings};
+
+/// Share of the harm capital that is put down when the attempt begins, what is spread over the
+/// later steps, and what is spread over the minutes: restarts find faults that begin late.
+const CAPITAL_START: f64 = 0.7;
+const CAPITAL_STEPS: f64 = 0.15;
+const CAPITAL_MINUTES: f64 = 0.15;
+/// The capital of the minutes fades with this mean, in minutes.
+const CAPITAL_MEAN: f64 = 60.0;
+/// After this many minutes nothing is left worth a bet.
+const CAPITAL_LAST_MINUTE: i64 = 2400;
+/// Different splits kept for the interval.
+const SPLITS: usize = 8;
+/// Gaps kept; a source may list one per pod.
+const GAPS: usize = 3;
+/// How far a promote margin that follows the harm budget stays above the abort margin, so that
+/// at every ratio one of the two processes grows.
+const MARGIN_GAP: f64 = 1.01;
+
+/// What a mixture pays for not knowing the truth, in natural logarithms.
+const MIXTURE_COST: f64 = 1.5;
+
+const MINUTE: i64 = 60_000;
+
+/// Where the attempt is when a tick arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Course {
+    /// The step the attempt is at, from 0.
+    pub step: usize,
+    /// When its weight was written.
+    pub step_at: Millis,
+    /// When the first step's weight was written.
+    pub began: Millis,
+}
+
+/// The state of one metric.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Metric {
+    /// End of the newest complete tick.
+    pub last: Option<Millis>,
+    /// Since when there is no complete tick, when the newest answer was incomplete.
+    pub blind_since: Option<Millis>,
+    /// What was wrong with it.
+    pub gaps: Vec<Gap>,
+    /// The shown tail since the attempt began.
+    pub total: Sums,
+    /// The shown tail since the step began: ticks that lie in it wholly.
+    pub step: Sums,
+    /// Start of the first of these ticks.
+    pub step_since: Option<Millis>,
+    /// The interval's state, for the shown tail in this step.
+    pub likelihood: Likelihood,
+    harm: Vec<Process>,
+    safety: Vec<Process>,
+    dispersion: Dispersion,
+    #[serde(with = "super::packed")]
+    phi: Vec<f64>,
+    /// Baseline events per tail since the attempt began.
+    #[serde(with = "super::packed")]
+    baseline_events: Vec<f64>,
+    minutes: i64,
+    hash: String,
+}
+
+/// [`Counts`] as they are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(from = "[f64; 4]", into = "[f64; 4]")]
+pub struct Sums(pub Counts);
+
+impl From<[f64; 4]> for Sums {
+    fn from([a, n, b, m]: [f64; 4]) -> Self {
+        Self(Counts { a, n, b, m })
+    }
+}
+
+impl From<Sums> for [f64; 4] {
+    fn from(Sums(Counts { a, n, b, m }): Sums) -> Self {
+        [a, n, b, m]
+    }
+}
+
+impl Sums {
+    fn add(&mut self, counts: &Counts) {
+        self.0.a += counts.a;
+        self.0.n += counts.n;
+        self.0.b += counts.b;
+        self.0.m += counts.m;
+    }
+}
+
+/// The edge of what is not yet worth an abort.
+pub fn harm_margin(plan: &MetricPlan) -> Margin {
+    Margin {
+        side: Side::Harm,
+        ratio: 1.0 + plan.margin_abort,
+        extra: 0.0,
+    }
+}
+
+/// The edge of what is safe enough at a step whose canary gets `share` of the traffic: given by
+/// the policy, or such that the step adds at most the harm budget to the service's errors.
+pub fn safety_margin(plan: &MetricPlan, settings: &Settings, share: f64) -> Margin {
+    let above_abort = (1.0 + plan.margin_abort) * MARGIN_GAP - 1.0;
+    let budget = (settings.harm_budget / share).max(above_abort);
+    let worse = plan.margin_promote.unwrap_or(budget);
+    Margin {
+        side: Side::Safety,
+        ratio: 1.0 + worse,
+        // the same part of what the objective lets fail: it lets a service without errors pass
+        extra: plan.error_budget.map_or(0.0, |errors| errors * worse),
+    }
+}
+
+impl Metric {
+    /// Nothing seen yet.
+    pub fn new(plan: &MetricPlan) -> Self {
+        let tails = plan.tails();
+        Self {
+            last: None,
+            blind_since: None,
+            gaps: Vec::new(),
+            total: Sums::default(),
+            step: Sums::default(),
+            step_since: None,
+            likelihood: Likelihood::new(SPLITS),
+            harm: vec![Process::new(); tails],
+            safety: vec![Process::new(); tails],
+            dispersion: Dispersion::new(tails),
+            phi: vec![plan.dispersion; tails],
+            baseline_events: vec![0.0; tails],
+            minutes: 0,
+            hash: hex(&Sha256::digest(plan.name.as_bytes())),
+        }
+    }
+
+    /// The attempt begins: as long as no tick has been complete, it is blind from the start.
+    pub fn begin(&mut self, at: Millis) {
+        self.blind_since = self.last.is_none().then_some(at);
+    }
+
+    /// A step begins: new safety, new counts, new dispersion, and fresh capital for harm. The
+    /// first of `steps` gets what is put down at the start, a later one its part of the rest.
+    pub fn begin_step(&mut self, plan: &MetricPlan, step: usize, steps: usize) {
+        #[expect(clippy::cast_precision_loss, reason = "a gate has at most 100 steps")]
+        let later = steps.saturating_sub(1).max(1) as f64;
+        let share = if step == 0 {
+            CAPITAL_START
+        } else {
+            CAPITAL_STEPS / later
+        };
+        self.harm.iter_mut().for_each(|process| process.stake(share));
+        for process in &mut self.safety {
+            *process = Process::new();
+            process.stake(1.0);
+        }
+        self.phi = self.dispersion.phi(plan.dispersion);
+        self.step = Sums::default();
+        self.step_since = None;
+        self.likelihood = Likelihood::new(SPLITS);
+    }
+
+    /// There was no complete evidence this time. No count changes.
+    pub fn miss(&mut self, gaps: &[Gap], began: Option<Millis>) {
+        self.blind_since = self.blind_since.or(self.last).or(began);
+        self.gaps = gaps.iter().take(GAPS).cloned().collect();
+        if self.gaps.is_empty() {
+            self.gaps.push(Gap {
+                kind: GapKind::NoEvidence,
+                detail: String::new(),
+            });
+        }
+    }
+
+    /// Counts a complete tick. Before the first step it only feeds the dispersion.
+    pub fn count(&mut self, plan: &MetricPlan, margins: Option<(&Course, Margin)>, interval: Millis, tick: &Tick) {
+        if self.last.is_some_and(|last| tick.at <= last) {
+            return;
+        }
+        if !is_counted(tick, plan.tails()) {
+            let detail = format!(
+                "the tick at {} ms does not hold {} counts per arm",
+                tick.at.0,
+                plan.tails()
+            );
+            let gap = Gap {
+                kind: GapKind::NotACount,
+                detail,
+            };
+            return self.miss(&[gap], margins.map(|(course, _)| course.began));
+        }
+        // a tick after a gap covers the gap too
+        let nominal = tick.at - interval;
+        let start = self.last.map_or(nominal, |last| last.min(nominal));
+        self.last = Some(tick.at);
+        self.blind_since = None;
+        self.gaps.clear();
+        self.dispersion.observe(start.0.div_euclid(MINUTE), &tick.baseline_pods);
+        if let Some((course, safety)) = margins {
+            self.hash = chained(&self.hash, tick);
+            self.stake_minutes(start - course.began);
+            self.play(plan, &safety, tick, (start >= course.step_at).then_some(start));
+        }
+    }
+
+    /// Puts down the capital of every minute that had passed when the tick began.
+    fn stake_minutes(&mut self, passed: Millis) {
+        let due = (passed.0 / MINUTE).min(CAPITAL_LAST_MINUTE);
+        let kept: f64 = 1.0 - 1.0 / CAPITAL_MEAN;
+        while self.minutes < due {
+            #[expect(clippy::cast_precision_loss, reason = "at most 2400")]
+            let share = CAPITAL_MINUTES / CAPITAL_MEAN * libm::pow(kept, self.minutes as f64);
+            self.harm.iter_mut().for_each(|process| process.stake(share));
+            self.minutes += 1;
+        }
+    }
+
+    /// Plays a tick against both margins; `in_step` is its start when it lies in the step.
+    fn play(&mut self, plan: &MetricPlan, safety: &Margin, tick: &Tick, in_step: Option<Millis>) {
+        let harm = harm_margin(plan);
+        let tails = tick
+            .canary
+            .events
+            .iter()
+            .zip(&tick.baseline.events)
+            .zip(&self.phi)
+            .enumerate();
+        let processes = self
+            .harm
+            .iter_mut()
+            .zip(&mut self.safety)
+            .zip(&mut self.baseline_events);
+        for ((tail, ((a, b), phi)), ((bad, good), known)) in tails.zip(processes) {
+            let counts = Counts {
+                a: *a,
+                n: tick.canary.total,
+                b: *b,
+                m: tick.baseline.total,
+            };
+            *known += b;
+            bad.play(&harm, &counts, *phi);
+            if in_step.is_some() {
+                good.play(safety, &counts, *phi);
+            }
+            if tail == plan.shown() {
+                self.total.add(&counts);
+                if in_step.is_some() {
+                    self.step.add(&counts);
+                    self.likelihood.add(&counts, *phi);
+                }
+            }
+        }
+        self.step_since = self.step_since.or(in_step);
+    }
+
+    /// Evidence of harm: the average over the tails, as a fault may hide in any one of them.
+    pub fn log_harm(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "at most 8 tails")]
+        let share = 1.0 / self.harm.len() as f64;
+        log_average(self.harm.iter().map(|process| (share, process.log_e())))
+    }
+
+    /// Evidence of safety: that of the least sure tail, as every tail has to be safe.
+    pub fn log_safety(&self) -> f64 {
+        self.safety.iter().map(Process::log_e).fold(f64::INFINITY, f64::min)
+    }
+
+    /// SHA-256 over all ticks counted since the attempt began, chained.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// Canary requests until every tail can be expected to be proved safe at `level`, if the
+    /// canary is as healthy as the baseline has been; `None` when they would never suffice.
+    pub fn requests_to_safety(&self, margin: &Margin, level: f64, share: f64) -> Option<f64> {
+        let seen = self.step.0;
+        let split = if seen.n > 0.0 {
+            seen.m / seen.n
+        } else {
+            (1.0 - share) / share
+        };
+        let cost = if seen.n > 0.0 { 0.0 } else { MIXTURE_COST };
+        let tails = self.safety.iter().zip(&self.baseline_events).zip(&self.phi);
+        let needs = tails.map(|((process, events), phi)| {
+            let rate = if self.total.0.m > 0.0 {
+                events / self.total.0.m
+            } else {
+                0.0
+            };
+            let traffic = Traffic {
+                rate,
+                split,
+                truth: 1.0,
+                phi: *phi,
+            };
+            need::forecast(&traffic, margin, limit(level) + cost - process.log_e())
+        });
+        needs.collect::<Option<Vec<f64>>>()?.into_iter().max_by(f64::total_cmp)
+    }
+}
+
+/// Whether a tick is what its type promises: as many counts as tails, finite, not negative, and
+/// no more events than requests.
+fn is_counted(tick: &Tick, tails: usize) -> bool {
+    [&tick.canary, &tick.baseline]
+        .into_iter()
+        .chain(&tick.baseline_pods)
+        .all(|arm| {
+            let total = arm.total;
+            let events_fit = arm.events.iter().all(|events| (0.0..=total).contains(events));
+            total.is_finite() && total >= 0.0 && arm.events.len() == tails && events_fit
+        })
+}
+
+/// The hash of what came before and of this tick's canonical JSON.
+fn chained(before: &str, tick: &Tick) -> String {
+    // a checked tick holds finite numbers only, so that its JSON cannot fail
+    let canonical = serde_json_canonicalizer::to_vec(tick).unwrap_or_default();
+    hex(&Sha256::new().chain_update(before).chain_update(canonical).finalize())
+}
+
+/// Lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: [char; 16] = [
+        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
+    ];
+    let halves = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    halves.filter_map(|half| DIGITS.get(usize::from(half))).collect()
+}
+
+/// ln of the level's inverse: what evidence has to reach.
+pub fn limit(level: f64) -> f64 {
+    -log(level)
+}

@@ -1,0 +1,47 @@
+//! How many more requests a verdict needs.
+//!
+//! Evidence against a margin grows by a known mean and variance per canary request when the
+//! truth is some ratio; the remaining distance divided by the mean is the forecast.
+
+use libm::{expm1, sqrt};
+
+use super::e1::{BETS, Margin};
+
+/// What is assumed of the traffic.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Traffic {
+    /// The baseline's rate of events.
+    pub rate: f64,
+    /// Baseline requests per canary request.
+    pub split: f64,
+    /// The canary's true rate divided by the baseline's; 1 for a healthy canary.
+    pub truth: f64,
+    /// Dispersion, 1 or more.
+    pub phi: f64,
+}
+
+/// Canary requests until evidence has grown by `nats` with probability Φ(z), betting on the
+/// alternative at `x` alone. `None` when it would not grow.
+///
+/// From nothing, `nats` is ln(1/level) plus 1.5 for the mixture; in the middle of a step it is
+/// what is missing to ln(1/level). z = 0 gives the median.
+#[must_use]
+pub fn requests(traffic: &Traffic, margin: &Margin, x: f64, nats: f64, z: f64) -> Option<f64> {
+    let (u, log_d) = margin.stakes(x, 1.0, traffic.split);
+    let (canary, baseline) = (traffic.rate * traffic.truth, traffic.rate * traffic.split);
+    let mean = canary * u + baseline * log_d - margin.extra * expm1(u);
+    let variance = traffic.phi * (canary * u * u + baseline * log_d * log_d);
+    if mean <= 0.0 {
+        return None;
+    }
+    let root = (z * sqrt(variance) + sqrt(z * z * variance + 4.0 * mean * traffic.phi * nats)) / (2.0 * mean);
+    Some(root * root)
+}
+
+/// The same for the median and the alternative that gets there first.
+#[must_use]
+pub fn forecast(traffic: &Traffic, margin: &Margin, nats: f64) -> Option<f64> {
+    BETS.iter()
+        .filter_map(|bet| requests(traffic, margin, margin.towards(bet.distance), nats.max(0.0), 0.0))
+        .min_by(f64::total_cmp)
+}

@@ -1,0 +1,275 @@
+//! What an attempt is judged by. Frozen when the attempt begins.
+
+use serde::{Deserialize, Serialize};
+
+use crate::decision::{Millis, Percent};
+
+/// One metric and how it is judged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MetricPlan {
+    /// The metric's name in the gate; for people only.
+    pub name: String,
+    /// What is counted.
+    pub shape: Shape,
+    /// How counts become a verdict.
+    pub method: Method,
+    /// Harm margin: how much worse than the baseline is tolerated. 0.1 means that a canary with
+    /// up to 1.1 times the baseline's rate is not aborted. 0 or more; default 0.1.
+    #[serde(default = "default_margin_abort")]
+    pub margin_abort: f64,
+    /// Safety margin: 0.2 asks for proof of less than 1.2 times the baseline's rate at every
+    /// step. Above 0. Without it the margin follows the harm budget and the step's share.
+    #[serde(default)]
+    pub margin_promote: Option<f64>,
+    /// The share of requests that may fail by the service's objective: 0.001 for 99.9 %. Lets a
+    /// service without any error be proved safe. Between 0 and 1; none for latency.
+    #[serde(default)]
+    pub error_budget: Option<f64>,
+    /// Variance of the counts relative to independent requests, until it can be estimated from
+    /// the baseline's pods: the largest number of attempts of one request. 1 or more; default 1.
+    #[serde(default = "default_dispersion")]
+    pub dispersion: f64,
+    /// Canary requests within a step below which neither a limit nor the absence of harm says
+    /// anything. 1 or more; default 500.
+    #[serde(default = "default_min_sample")]
+    pub min_sample: f64,
+}
+
+/// What a metric counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Shape {
+    /// Bad requests out of all requests: one tail.
+    Ratio,
+    /// Requests slower than fixed edges.
+    Histogram {
+        /// How many edges, 1 to 8.
+        tails: usize,
+        /// The tail whose counts, ratio and interval people are shown, from 0.
+        shown: usize,
+    },
+}
+
+/// How counts become a verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Method {
+    /// Evidence of harm and of safety against the concurrent baseline, valid at every look.
+    Sequential,
+    /// The canary's own share of events since the step began against a fixed limit. A plain
+    /// point estimate: no error rate is claimed for it.
+    Limit {
+        /// Largest acceptable share of events, from 0 to below 1.
+        max: f64,
+    },
+}
+
+/// What holds for all metrics of an attempt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Settings {
+    /// Probability, over all metrics, steps and looks of the attempt, of aborting a canary that
+    /// is within the abort margin. Between 0 and 1; default 0.01.
+    pub alpha: f64,
+    /// Probability, per step, of passing a canary that is worse than the promote margin; the
+    /// interval shown has the same level. Between 0 and 1; default 0.05.
+    pub beta: f64,
+    /// Share of the service's baseline errors that one step may add. Above 0; default 0.1.
+    pub harm_budget: f64,
+    /// Length of a tick; default 10 s.
+    pub interval: Millis,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            alpha: 0.01,
+            beta: 0.05,
+            harm_budget: 0.1,
+            interval: Millis::from_secs(10),
+        }
+    }
+}
+
+const fn default_margin_abort() -> f64 {
+    0.1
+}
+
+const fn default_dispersion() -> f64 {
+    1.0
+}
+
+const fn default_min_sample() -> f64 {
+    500.0
+}
+
+impl MetricPlan {
+    /// A sequential metric with every default.
+    #[must_use]
+    pub fn new(name: impl Into<String>, shape: Shape) -> Self {
+        Self {
+            name: name.into(),
+            shape,
+            method: Method::Sequential,
+            margin_abort: default_margin_abort(),
+            margin_promote: None,
+            error_budget: None,
+            dispersion: default_dispersion(),
+            min_sample: default_min_sample(),
+        }
+    }
+
+    /// How many event counts every tick of this metric carries.
+    #[must_use]
+    pub const fn tails(&self) -> usize {
+        match self.shape {
+            Shape::Ratio => 1,
+            Shape::Histogram { tails, .. } => tails,
+        }
+    }
+
+    /// The tail that people are shown.
+    #[must_use]
+    pub const fn shown(&self) -> usize {
+        match self.shape {
+            Shape::Ratio => 0,
+            Shape::Histogram { shown, .. } => shown,
+        }
+    }
+
+    fn check(&self) -> Result<(), PlanError> {
+        let field = |field, value, accepted| PlanError::Metric {
+            metric: self.name.clone(),
+            field,
+            value,
+            accepted,
+        };
+        // written so that NaN is refused too
+        let ok = |fits: bool, error: PlanError| if fits { Ok(()) } else { Err(error) };
+        if let Shape::Histogram { tails, shown } = self.shape {
+            let fits = (1..=MAX_TAILS).contains(&tails) && shown < tails;
+            ok(
+                fits,
+                PlanError::Tails {
+                    metric: self.name.clone(),
+                    tails,
+                    shown,
+                },
+            )?;
+        }
+        if let Method::Limit { max } = self.method {
+            ok((0.0..1.0).contains(&max), field("limit", max, "0 to below 1"))?;
+        }
+        let margin = self.margin_abort;
+        ok(
+            (0.0..=MAX_MARGIN).contains(&margin),
+            field("margin.abort", margin, "0 to 100"),
+        )?;
+        if let Some(margin) = self.margin_promote {
+            let fits = margin > 0.0 && margin <= MAX_MARGIN;
+            ok(fits, field("margin.promote", margin, "above 0, at most 100"))?;
+        }
+        if let Some(budget) = self.error_budget {
+            ok(
+                budget > 0.0 && budget < 1.0,
+                field("error budget", budget, "above 0, below 1"),
+            )?;
+        }
+        let spread = self.dispersion;
+        ok(
+            (1.0..=1000.0).contains(&spread),
+            field("dispersion", spread, "1 to 1000"),
+        )?;
+        let sample = self.min_sample;
+        ok(
+            sample >= 1.0 && sample.is_finite(),
+            field("minimum sample", sample, "1 or more"),
+        )
+    }
+}
+
+/// More edges than this say nothing new and cost state.
+const MAX_TAILS: usize = 8;
+/// A canary a hundred times worse than its baseline is worse by any standard.
+const MAX_MARGIN: f64 = 100.0;
+
+/// Why a plan cannot be judged by.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum PlanError {
+    /// Nothing could ever be shown.
+    #[error("an analysis needs at least one metric")]
+    NoMetric,
+    /// Steps do not rise from above 0 to at most 100.
+    #[error("the weights of the steps must rise, from 1 to 100, not {0:?}")]
+    Weights(Vec<u8>),
+    /// A setting is out of range.
+    #[error("{field} is {value}; accepted is {accepted}")]
+    Setting {
+        /// Which one.
+        field: &'static str,
+        /// What it is.
+        value: f64,
+        /// What it may be.
+        accepted: &'static str,
+    },
+    /// A field of a metric is out of range.
+    #[error("metric {metric:?}: {field} is {value}; accepted is {accepted}")]
+    Metric {
+        /// The metric.
+        metric: String,
+        /// Which field.
+        field: &'static str,
+        /// What it is.
+        value: f64,
+        /// What it may be.
+        accepted: &'static str,
+    },
+    /// A histogram's tails make no sense.
+    #[error("metric {metric:?}: tail {shown} of {tails} cannot be shown; accepted are 1 to 8 tails, counted from 0")]
+    Tails {
+        /// The metric.
+        metric: String,
+        /// How many tails.
+        tails: usize,
+        /// Which one is to be shown.
+        shown: usize,
+    },
+}
+
+/// Refuses what cannot be judged by, naming the field and what would be accepted.
+pub(super) fn check(metrics: &[MetricPlan], settings: &Settings, weights: &[Percent]) -> Result<(), PlanError> {
+    if metrics.is_empty() {
+        return Err(PlanError::NoMetric);
+    }
+    let shares: Vec<u8> = weights.iter().map(|weight| weight.get()).collect();
+    if shares.is_empty() || shares.contains(&0) || !shares.is_sorted_by(|before, after| before < after) {
+        return Err(PlanError::Weights(shares));
+    }
+    for (field, value) in [("alpha", settings.alpha), ("beta", settings.beta)] {
+        if !(value > 0.0 && value < 1.0) {
+            return Err(PlanError::Setting {
+                field,
+                value,
+                accepted: "above 0, below 1",
+            });
+        }
+    }
+    let budget = settings.harm_budget;
+    if !(budget > 0.0 && budget <= MAX_MARGIN) {
+        return Err(PlanError::Setting {
+            field: "harm budget",
+            value: budget,
+            accepted: "above 0, at most 100",
+        });
+    }
+    if settings.interval <= Millis(0) {
+        let value = settings.interval.as_secs_f64();
+        return Err(PlanError::Setting {
+            field: "interval",
+            value,
+            accepted: "above 0 s",
+        });
+    }
+    metrics.iter().try_for_each(MetricPlan::check)
+}

@@ -1,0 +1,205 @@
+//! What one metric says: verdict, numbers, and the sentence that goes with them.
+
+use libm::{exp, log};
+
+use crate::decision::{Millis, Need, Reading, Reason, Verdict};
+
+use super::e1::{Counts, Margin};
+use super::limit::{self, Compared, GUARD_SHARE};
+use super::metric::{self, Metric, harm_margin};
+use super::plan::{Method, MetricPlan, Settings, Shape};
+use super::words;
+
+/// Odds of harm at which a canary is no longer called harmless, long before it is aborted.
+const SUSPICION: f64 = 5.0;
+
+/// One metric at the step the attempt is at, and all that its reading depends on.
+pub struct View<'a> {
+    /// What it is judged by.
+    pub plan: &'a MetricPlan,
+    /// What was counted.
+    pub metric: &'a Metric,
+    /// What holds for all.
+    pub settings: &'a Settings,
+    /// The step's safety margin.
+    pub margin: Margin,
+    /// The canary's share of the traffic, above 0 to 1.
+    pub share: f64,
+    /// Whether the step passes without proof of safety, as long as no harm is seen.
+    pub on_no_harm: bool,
+    /// This metric's part of `alpha`.
+    pub alpha: f64,
+    /// The failure that stands, when it is this metric's.
+    pub failed: Option<Reason>,
+}
+
+impl View<'_> {
+    fn counts(&self) -> Counts {
+        self.metric.step.0
+    }
+
+    /// A breach of an absolute limit, with its sentence.
+    pub fn breach(&self) -> Option<String> {
+        let counts = self.counts();
+        let limit = match (self.plan.method, self.plan.shape) {
+            (Method::Limit { max }, _) => {
+                let exceeded = limit::compare(&counts, max, self.plan.min_sample) == Compared::Exceeded;
+                exceeded.then(|| format!("above the limit of {}", words::percent(max)))?
+            }
+            (Method::Sequential, Shape::Ratio) => limit::guard_fires(&counts)
+                .then(|| format!("certainly above the guard of {}", words::percent(GUARD_SHARE)))?,
+            (Method::Sequential, Shape::Histogram { .. }) => return None,
+        };
+        let what = words::canary(counts.a, counts.n, self.plan.shape);
+        Some(format!("{}: {what}: {limit}", self.plan.name))
+    }
+
+    /// What proves harm, in one sentence over the whole attempt.
+    pub fn harm_sentence(&self) -> String {
+        let counts = self.metric.total.0;
+        let ratio = ratio(&counts).map_or_else(String::new, |ratio| format!("ratio {}, ", words::ratio(ratio)));
+        let certain = words::percent(1.0 - self.settings.alpha);
+        let margin = words::ratio(harm_margin(self.plan).ratio);
+        let arms = words::both_arms(&counts, self.plan.shape);
+        format!("{}: {arms}: {ratio}{certain} certain above {margin}", self.plan.name)
+    }
+
+    /// What this metric says by itself.
+    pub fn verdict(&self) -> Verdict {
+        if let Some(reason) = self.failed {
+            return Verdict::Fail(reason);
+        }
+        if self.metric.blind_since.is_some() {
+            return Verdict::Inconclusive(Reason::NoEvidence);
+        }
+        let too_few = self.counts().n < self.plan.min_sample;
+        match self.plan.method {
+            Method::Limit { .. } if self.no_harm() => Verdict::Pass(Reason::Safe),
+            Method::Sequential if self.on_no_harm && self.no_harm() => Verdict::Pass(Reason::NoHarm),
+            Method::Sequential if !self.on_no_harm && self.is_safe() => Verdict::Pass(Reason::Safe),
+            _ if too_few => Verdict::Inconclusive(Reason::TooFew),
+            _ => Verdict::Inconclusive(Reason::Undecided),
+        }
+    }
+
+    /// Whether safety within the step's margin is proved.
+    fn is_safe(&self) -> bool {
+        self.metric.log_safety() >= metric::limit(self.settings.beta)
+    }
+
+    /// Complete, with the minimum sample, and without a sign of harm.
+    pub fn no_harm(&self) -> bool {
+        let counts = self.counts();
+        let known = self.failed.is_none() && self.metric.blind_since.is_none() && counts.n >= self.plan.min_sample;
+        known
+            && match self.plan.method {
+                Method::Limit { max } => limit::compare(&counts, max, self.plan.min_sample) == Compared::Within,
+                Method::Sequential => self.metric.log_harm() < log(SUSPICION),
+            }
+    }
+
+    /// What is still missing for a Pass.
+    pub fn need(&self) -> Option<Need> {
+        if !matches!(
+            self.verdict(),
+            Verdict::Inconclusive(Reason::TooFew | Reason::Undecided)
+        ) {
+            return None;
+        }
+        let counts = self.counts();
+        let short = (self.plan.min_sample - counts.n).max(0.0);
+        let requests = if matches!(self.plan.method, Method::Limit { .. }) || self.on_no_harm {
+            (short > 0.0).then_some(short)?
+        } else {
+            let beta = self.settings.beta;
+            self.metric.requests_to_safety(&self.margin, beta, self.share)?
+        };
+        let seen = self.metric.last.zip(self.metric.step_since);
+        let spent = seen.map_or(Millis(0), |(last, since)| last - since).as_secs_f64();
+        let seconds = (counts.n > 0.0 && spent > 0.0).then(|| requests * spent / counts.n);
+        Some(Need { requests, seconds })
+    }
+
+    /// The interval of the ratio, once it is bounded on both sides (a ratio cannot be below 0).
+    fn interval(&self) -> Option<[f64; 2]> {
+        let [lower, upper] = self.metric.likelihood.bounds(self.settings.beta);
+        Some([lower.map_or(0.0, exp), exp(upper?)])
+    }
+
+    /// The numbers, for people.
+    pub fn reading(&self) -> Reading {
+        let counts = self.counts();
+        Reading {
+            metric: self.plan.name.clone(),
+            verdict: self.verdict(),
+            canary: [counts.a, counts.n],
+            baseline: [counts.b, counts.m],
+            ratio: ratio(&counts),
+            interval: self.interval(),
+            harm: [self.metric.log_harm(), metric::limit(self.alpha)],
+            safety: [self.metric.log_safety(), metric::limit(self.settings.beta)],
+            need: self.need(),
+            gaps: self.metric.gaps.clone(),
+        }
+    }
+
+    /// Why the metric says what its reading says, in one sentence.
+    pub fn sentence(&self, reading: &Reading) -> String {
+        let counts = self.counts();
+        let arms = words::both_arms(&counts, self.plan.shape);
+        let said = match (reading.verdict.clone(), self.plan.method) {
+            (Verdict::Inconclusive(Reason::NoEvidence), _) => {
+                let kinds: Vec<&str> = reading.gaps.iter().map(|gap| gap.kind.word()).collect();
+                format!(
+                    "no complete evidence: {}",
+                    if kinds.is_empty() {
+                        "no tick yet".into()
+                    } else {
+                        kinds.join(", ")
+                    }
+                )
+            }
+            (Verdict::Pass(_), Method::Limit { max }) => {
+                let canary = words::canary(counts.a, counts.n, self.plan.shape);
+                format!("{canary}: within the limit of {}", words::percent(max))
+            }
+            (Verdict::Pass(Reason::NoHarm), _) => {
+                let level = words::percent(1.0 - self.settings.beta);
+                let bound = reading
+                    .interval
+                    .map(|[_, upper]| format!(", {level} certain below {}", words::ratio(upper)));
+                format!("{arms}: no harm seen{}", bound.unwrap_or_default())
+            }
+            (Verdict::Pass(_), Method::Sequential) => {
+                let level = words::percent(1.0 - self.settings.beta);
+                let plus = (self.margin.extra > 0.0)
+                    .then(|| format!(" plus {} of requests", words::percent(self.margin.extra)));
+                let margin = words::ratio(self.margin.ratio);
+                format!(
+                    "{arms}: {level} certain below {margin} times stable{}",
+                    plus.unwrap_or_default()
+                )
+            }
+            _ => format!("{arms}: {}", open_sentence(reading.need)),
+        };
+        format!("{}: {said}", self.plan.name)
+    }
+}
+
+/// What is still missing, in words.
+fn open_sentence(need: Option<Need>) -> String {
+    let Some(Need { requests, seconds }) = need else {
+        return "neither safety nor harm is shown yet".into();
+    };
+    let time = seconds.map(|seconds| format!(", about {}", words::duration(seconds)));
+    format!(
+        "needs about {} more requests{}",
+        words::count(requests),
+        time.unwrap_or_default()
+    )
+}
+
+/// The canary's rate divided by the baseline's, when both are known.
+fn ratio(counts: &Counts) -> Option<f64> {
+    (counts.n > 0.0 && counts.b > 0.0).then(|| (counts.a / counts.n) / (counts.b / counts.m))
+}

@@ -1,0 +1,117 @@
+//! The judge's numbers as sentences. Nothing here decides anything.
+
+use super::e1::Counts;
+use super::plan::Shape;
+
+/// A count with separators: `22,870`.
+pub fn count(value: f64) -> String {
+    let digits = format!("{:.0}", value.round());
+    let lead = digits.len() % 3;
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && place % 3 == lead {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A ratio with as many places as are worth reading: `1.31`, `11.5`, `120`.
+pub fn ratio(value: f64) -> String {
+    if value < 10.0 {
+        format!("{value:.2}")
+    } else if value < 100.0 {
+        format!("{value:.1}")
+    } else {
+        count(value)
+    }
+}
+
+/// A share in percent: `20 %`, `0.05 %`.
+pub fn percent(share: f64) -> String {
+    let value = share * 100.0;
+    let places = if value >= 10.0 {
+        0
+    } else if value >= 1.0 {
+        1
+    } else {
+        3
+    };
+    let text = format!("{value:.places$}");
+    let short = if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        &text
+    };
+    format!("{short} %")
+}
+
+/// A length of time in the unit people would use: `40 s`, `9 min`, `3 h`.
+pub fn duration(seconds: f64) -> String {
+    if seconds < 90.0 {
+        format!("{} s", count(seconds))
+    } else if seconds < 5400.0 {
+        format!("{} min", count(seconds / 60.0))
+    } else {
+        format!("{} h", count(seconds / 3600.0))
+    }
+}
+
+/// What was counted: `37 of 1,204 requests failed on canary, 61 of 22,870 on stable`.
+pub fn both_arms(counts: &Counts, shape: Shape) -> String {
+    let Counts { a, n, b, m } = *counts;
+    format!("{}, {} of {} on stable", canary(a, n, shape), count(b), count(m))
+}
+
+/// The canary's half of it.
+pub fn canary(events: f64, total: f64, shape: Shape) -> String {
+    let happened = match shape {
+        Shape::Ratio => "failed",
+        Shape::Histogram { .. } => "were slow",
+    };
+    format!("{} of {} requests {happened} on canary", count(events), count(total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_people_read_them() {
+        let cases = [
+            (count(0.0), "0"),
+            (count(999.4), "999"),
+            (count(1204.0), "1,204"),
+            (count(12_345_678.0), "12,345,678"),
+            (ratio(1.305), "1.30"),
+            (ratio(11.46), "11.5"),
+            (ratio(1200.0), "1,200"),
+            (percent(0.2), "20 %"),
+            (percent(0.0005), "0.05 %"),
+            (percent(0.001), "0.1 %"),
+            (percent(1.0), "100 %"),
+            (percent(0.025), "2.5 %"),
+            (duration(40.0), "40 s"),
+            (duration(540.0), "9 min"),
+            (duration(10_800.0), "3 h"),
+        ];
+        for (written, wanted) in cases {
+            assert_eq!(written, wanted);
+        }
+    }
+
+    #[test]
+    fn both_arms_are_told_in_one_breath() {
+        let counts = Counts {
+            a: 37.0,
+            n: 1204.0,
+            b: 61.0,
+            m: 22870.0,
+        };
+        assert_eq!(
+            both_arms(&counts, Shape::Ratio),
+            "37 of 1,204 requests failed on canary, 61 of 22,870 on stable"
+        );
+    }
+}
