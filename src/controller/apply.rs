@@ -206,12 +206,13 @@ async fn restore(context: &Context, subject: &Subject<'_>, decision: &Decision) 
     } else {
         routers::Keep::Nothing
     };
+    let ending = routers::Ending { attempt: epoch, keep };
     for at in &subject.gate.spec.routes() {
         let Some(route) = context.routes.get(&route_key(subject, at.kind.word(), &at.name)) else {
             continue;
         };
         let written = context
-            .write(Write::Restore, router.restore(at, &route, &pair, (epoch, keep)))
+            .write(Write::Restore, router.restore(at, &route, &pair, ending))
             .await;
         note_route(context, subject, at, written)?;
     }

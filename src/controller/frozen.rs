@@ -6,6 +6,7 @@ use kube::{Api, Resource, ResourceExt};
 use crate::api::{Arms, CanaryAnalysis, CanaryAnalysisSpec, GateRef, Invalid, ReleaseGate, labels};
 use crate::decision::{Attempt, Plan, Revision};
 
+use super::canary;
 use super::context::{Context, Error, bounded};
 use super::crash::Write;
 use super::memory::GateKey;
@@ -41,8 +42,8 @@ pub fn draft(gate: &ReleaseGate, revision: &Revision, epoch: i64, stable_pods: i
         target: Arms {
             workload: target.workload.name.clone(),
             service: target.service.clone(),
-            canary_workload: format!("{}{}", target.workload.name, labels::CANARY_SUFFIX),
-            canary_service: format!("{}{}", target.service, labels::CANARY_SUFFIX),
+            canary_workload: canary::deployment_name(&target.workload.name),
+            canary_service: canary::service_name(&target.service),
             stable_pods,
         },
         steps: gate.spec.steps.clone(),
