@@ -1,4 +1,9 @@
 //! What evidence each answer of a source gives, row by row.
+#![expect(
+    clippy::float_cmp,
+    clippy::indexing_slicing,
+    reason = "small whole numbers, exact; a test may panic"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -155,6 +160,12 @@ fn newest(held: &mut Held, value: f64) {
     }
 }
 
+fn shift(samples: &mut [super::reply::Sample], by: f64) {
+    for sample in samples {
+        sample.value += by;
+    }
+}
+
 fn until(held: &mut Held, pod: &str, seconds: i64) {
     for (labels, samples) in &mut held.series {
         if labels.get("pod").is_some_and(|found| found == pod) {
@@ -169,7 +180,7 @@ fn reply(held: &mut Held, status: u16, body: &'static str) {
     }));
 }
 
-const DOUBTS: [(&str, Tweak, GapKind); 24] = [
+const DOUBTS: [(&str, Tweak, GapKind); 23] = [
     ("empty result", |held| held.series.clear(), GapKind::NoEvidence),
     (
         "no baseline",
@@ -209,7 +220,7 @@ const DOUBTS: [(&str, Tweak, GapKind); 24] = [
         "the same series twice with different values",
         |held| {
             let (labels, mut samples) = held.series.first().expect("one").clone();
-            samples.iter_mut().for_each(|sample| sample.value += 1.0);
+            shift(&mut samples, 1.0);
             held.series.push((labels, samples));
         },
         GapKind::Disagree,
@@ -269,15 +280,6 @@ const DOUBTS: [(&str, Tweak, GapKind); 24] = [
         },
         GapKind::QueryError,
     ),
-    (
-        "a slow answer",
-        |held| {
-            held.instead = Some(Arc::new(|_| {
-                Some(ResponseTemplate::new(200).set_delay(Duration::from_secs(3)))
-            }));
-        },
-        GapKind::Timeout,
-    ),
     ("a clock ahead", |held| held.ahead = 12, GapKind::Skewed),
     ("a clock behind", |held| held.ahead = -13, GapKind::Skewed),
 ];
@@ -307,7 +309,9 @@ const SOUND: [(&str, Tweak, [[f64; 2]; 2]); 6] = [
         "a quiet service is zero requests",
         |held| {
             for (_, samples) in &mut held.series {
-                samples.iter_mut().for_each(|sample| sample.value = 7.0);
+                for sample in samples {
+                    sample.value = 7.0;
+                }
             }
         },
         [[0.0, 0.0], [0.0, 0.0]],
@@ -375,6 +379,20 @@ async fn nobody_listening_is_unreachable() {
 }
 
 #[tokio::test]
+async fn a_slow_answer_is_a_time_out() {
+    let server = healthy().await;
+    server.with(|held| {
+        held.instead = Some(Arc::new(|_| {
+            Some(ResponseTemplate::new(200).set_delay(Duration::from_mins(1)))
+        }));
+    });
+    let mut connection = server.connection();
+    connection.timeout_seconds = 1;
+    let answer = only(&mut plane(connection), server.now(0), &http_errors()).await;
+    assert_eq!(kinds(&answer), [GapKind::Timeout]);
+}
+
+#[tokio::test]
 async fn a_canary_that_vanishes_is_missing_and_not_quiet() {
     let server = healthy().await;
     let mut plane = server.plane();
@@ -406,7 +424,7 @@ async fn an_overlapping_read_that_disagrees_is_told_once() {
     only(&mut plane, server.now(0), &http_errors()).await;
     server.with(|held| {
         for (_, samples) in &mut held.series {
-            samples.iter_mut().for_each(|sample| sample.value += 1.0);
+            shift(samples, 1.0);
         }
     });
     let answer = only(&mut plane, server.now(10), &http_errors()).await;
@@ -691,4 +709,36 @@ async fn a_histogram_without_the_edge_is_named() {
     let metrics = vec![histogram(HistogramPreset::HttpDuration, Some(vec![0.02]))];
     let answer = only(&mut server.plane(), server.now(0), &[gate("shop", "checkout", metrics)]).await;
     assert!(kinds(&answer).contains(&GapKind::QueryError), "{answer:?}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_the_samples_a_complete_tick_has_counts_only(
+        series in proptest::collection::vec(
+            (0_usize..2, proptest::collection::vec((-30_i64..1, proptest::prelude::any::<f64>()), 0..8)),
+            0..6,
+        )
+    ) {
+        let mut memory = super::memory::Memory::default();
+        let connection = super::connection::ConnectionSpec::to("http://prometheus");
+        let codes = ["200", "500", "503", "404", "5xx", "200"];
+        let mut keys = [Vec::new(), Vec::new()];
+        for ((arm, pairs), code) in series.into_iter().zip(codes) {
+            let name = self::series("http_requests_total", [STABLE, CANARY][arm], code);
+            let series = super::reply::Series { labels: labels(&name), samples: samples(&pairs) };
+            keys[arm].push(memory.take(&connection, series, T0 * 1000));
+        }
+        let side = |arm: usize| keys[arm].iter().filter_map(|key| memory.track(key)).collect();
+        let total = super::tally::Sides { baseline: side(0), canary: side(1) };
+        let progress = super::tally::Progress { since: (T0 - 10) * 1000, ..Default::default() };
+        let frame = super::tally::Frame { memory: &memory, connection: &connection, progress: &progress, to: T0 * 1000 };
+        let metric = ratio(RatioPreset::HttpErrors);
+        match frame.tally(&metric.measure, &total, &super::tally::Sides::default()) {
+            Ok(tallied) => for arm in [&tallied.tick.canary, &tallied.tick.baseline] {
+                assert!(arm.total.is_finite() && arm.total >= 0.0, "{arm:?}");
+                assert!(arm.events.iter().all(|events| *events >= 0.0 && *events <= arm.total), "{arm:?}");
+            },
+            Err(gaps) => assert!(!gaps.is_empty()),
+        }
+    }
 }

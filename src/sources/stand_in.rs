@@ -40,7 +40,7 @@ pub(super) struct StandIn {
 
 struct Answers(Arc<Mutex<Held>>);
 
-/// Labels from `name{a="1"}`; written as PromQL, read by PromQL's parser.
+/// Labels from `name{a="1"}`; read by a parser that is not ours.
 pub(super) fn labels(text: &str) -> Labels {
     let Ok(Expr::VectorSelector(selector)) = parse(text) else {
         panic!("not a series: {text}");
@@ -108,7 +108,6 @@ impl StandIn {
     pub(super) fn connection(&self) -> ConnectionSpec {
         ConnectionSpec {
             scrape_seconds: 5,
-            timeout_seconds: 1,
             ..ConnectionSpec::to(&format!("{}/prefix/", self.server.uri()))
         }
     }
