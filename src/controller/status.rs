@@ -123,7 +123,11 @@ fn ordinary(known: &Known, state: &State, reason: Reason) -> bool {
         .written
         .as_ref()
         .is_some_and(|(_, written)| core(written) == core(state));
-    same && reason.is_ordinary()
+    let shown = known.shown.as_ref().and_then(|shown| shown.reason.clone());
+    let before = Reason::ALL
+        .iter()
+        .find(|reason| Some(reason.word()) == shown.as_deref());
+    same && reason.is_ordinary() && before.is_some_and(|before| before.is_ordinary())
 }
 
 /// A merge patch in which what is absent is taken away.
@@ -252,35 +256,18 @@ fn weight(facts: &Facts, decision: &Decision) -> u8 {
 fn message(context: &Context, subject: &Subject<'_>, facts: &Facts, decision: &Decision) -> String {
     let blocked = |findings: Vec<String>| (!findings.is_empty()).then(|| findings.join("; "));
     let uid = subject.gate.uid().unwrap_or_default();
+    let known = context.memory.get(&subject.key, &uid);
+    let recorded = known.records.last().map(|record| record.rule.clone());
     let judged = facts
         .judged
         .as_ref()
         .map(|judged| judged.rule.clone())
         .filter(|rule| !rule.is_empty());
     let told = match decision.reason {
-        Reason::Preflight => context
-            .memory
-            .get(&subject.key, &uid)
-            .preflight
-            .and_then(|found| blocked(found.findings)),
-        Reason::Safe | Reason::NoHarm | Reason::Harm | Reason::LimitExceeded => judged,
-        Reason::Rejected => match decision.state.attempt.as_ref().map(|attempt| attempt.stage) {
-            Some(Stage::Rejected(why)) => {
-                let told = context
-                    .memory
-                    .get(&subject.key, &uid)
-                    .records
-                    .last()
-                    .map(|record| record.rule.clone());
-                Some(format!(
-                    "{} ({}). {}",
-                    told.unwrap_or_else(|| why.sentence().into()),
-                    why.word(),
-                    decision.reason.sentence()
-                ))
-            }
-            _ => None,
-        },
+        Reason::Preflight => known.preflight.and_then(|found| blocked(found.findings)),
+        Reason::Rejected => recorded.map(|rule| format!("{rule}. {}", decision.reason.sentence())),
+        _ if decision.outcome == Outcome::Abort => recorded,
+        Reason::Safe | Reason::NoHarm => judged,
         _ => None,
     };
     clipped(&told.unwrap_or_else(|| decision.reason.sentence().to_owned()))

@@ -53,9 +53,12 @@ impl Pass<'_> {
         if self.facts.workload.is_none() {
             return self.stay(state, attempt, Reason::WorkloadMissing);
         }
-        let Some(judged) = judged.filter(|judged| judged.blind_since.is_none() && self.fresh(judged)) else {
-            return self.look_again(self.stay(state, attempt, Reason::NoEvidence));
+        let Some(judged) = judged else {
+            return self.look_again(self.stay(state, attempt, Reason::RouteNotProgrammed));
         };
+        if judged.blind_since.is_some() || !self.fresh(judged) {
+            return self.look_again(self.stay(state, attempt, Reason::NoEvidence));
+        }
         match attempt.window {
             None => self.open_window(state, attempt, judged),
             Some(since) => self.in_window(state, attempt, (step, since), judged),
