@@ -46,6 +46,8 @@ pub struct Known {
     pub preflight: Option<Preflight>,
     /// Decisions of the attempt in flight that changed something, oldest first, at most 20.
     pub records: Vec<Record>,
+    /// Whether the last pass wanted weight 0.
+    pub urgent: bool,
     /// Passes that failed in a row.
     pub failures: u32,
 }
