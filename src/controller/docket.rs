@@ -124,7 +124,7 @@ impl Docket {
 fn analysis(frozen: &Frozen) -> Result<Analysis, Invalid> {
     let metrics = plans(&frozen.spec)?;
     let settings = Settings {
-        interval: frozen.plan.interval,
+        interval: Millis::from_secs(frozen.spec.interval_seconds),
         ..Settings::default()
     };
     let weights = (0..frozen.plan.steps.len())

@@ -71,7 +71,7 @@ impl Judge {
             let Some(frozen) = context.frozen(subject, attempt.epoch) else {
                 return;
             };
-            let source = context.source_name(&frozen.spec.analysis);
+            let source = context.asked(&frozen.spec.analysis).name;
             match Docket::open(&subject.key, &frozen, (source, context.now())) {
                 Ok(docket) => dockets.insert(subject.key.clone(), docket),
                 Err(error) => {

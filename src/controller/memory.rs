@@ -36,6 +36,8 @@ pub struct Known {
     pub written: Option<(String, State)>,
     /// The same as it was shown to people.
     pub shown: Option<GateStatus>,
+    /// When it was shown.
+    pub told_at: Millis,
     /// The plan of the attempt in flight.
     pub frozen: Option<Arc<Frozen>>,
     /// The canary of the attempt in flight, built from what the user wrote.

@@ -360,7 +360,7 @@ impl Pass<'_> {
         let attempt = attempt.moved(Stage::Stepping(step), self.now);
         let mut decision = self.enter(state, attempt, vec![Effect::Write(mark)], reason);
         decision.outcome = Outcome::Promote;
-        decision.wake_at = Some(self.now + self.plan.interval);
+        decision.wake_at = Some(self.now + self.plan.patience);
         decision
     }
 
