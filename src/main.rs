@@ -3,5 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // The one crypto library of all TLS here; a second call could only come from ourselves.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     tollgate::cli::main()
 }

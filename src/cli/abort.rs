@@ -163,9 +163,9 @@ pub fn by_hand(outcomes: &[emergency::Outcome], pair: &Pair) -> String {
     let mut text = String::new();
     for outcome in outcomes {
         let word = if outcome.done { "done" } else { "NOT DONE" };
-        let _ = write!(
+        let _ = writeln!(
             text,
-            "{} {}/{}: {word}: {}\n",
+            "{} {}/{}: {word}: {}",
             outcome.kind, pair.namespace, outcome.name, outcome.message
         );
         if let Some(line) = &outcome.kubectl {

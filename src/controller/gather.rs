@@ -8,6 +8,7 @@ use crate::api::{GateAction, ReleaseGate, labels};
 use crate::decision::{CanaryFact, Facts, Millis, Request, RouteFact, Stage, State, WorkloadFact};
 use crate::routers;
 
+use super::canary;
 use super::capacity;
 use super::context::{Context, Error, bounded};
 use super::frozen::Frozen;
@@ -37,7 +38,7 @@ impl Subject<'_> {
     /// The canary Deployment's name.
     #[must_use]
     pub fn canary(&self) -> String {
-        format!("{}{}", self.workload(), labels::CANARY_SUFFIX)
+        canary::deployment_name(self.workload())
     }
 
     /// The pair whose traffic is split.
@@ -80,7 +81,7 @@ pub async fn gather(context: &Context, subject: &Subject<'_>) -> Result<Facts, E
         suspended: subject.gate.spec.suspend,
         deleted: subject.gate.metadata.deletion_timestamp.is_some(),
         routes: routes(context, subject, begins).await?,
-        canary: canary(context, subject, workload.as_ref()),
+        canary: canary_fact(context, subject, workload.as_ref()),
         preflight: blocked(context, subject).await?,
         judged: context.judge.judged(&subject.key),
         request: request(context, subject),
@@ -152,7 +153,7 @@ pub fn route_key(subject: &Subject<'_>, kind: &str, name: &str) -> (String, Stri
 }
 
 /// The canary's pods, and how many each weight needs.
-fn canary(context: &Context, subject: &Subject<'_>, stable: Option<&Workload>) -> CanaryFact {
+fn canary_fact(context: &Context, subject: &Subject<'_>, stable: Option<&Workload>) -> CanaryFact {
     let live = context.workload(&subject.key.namespace, &subject.canary());
     let (at, next) = subject.steps();
     let pods = |step| needed(subject, stable, step);

@@ -10,7 +10,7 @@ use super::report::{cut, one_line};
 /// Longest text of GitHub's that is passed on, in characters.
 const MESSAGE_MAX: usize = 200;
 
-/// Longest wait that an answer can ask for. The primary limit is reset every hour.
+/// Longest wait that an answer can ask for. The limit on the number of calls is reset every hour.
 const WAIT_MAX: Duration = Duration::from_mins(61);
 
 /// A call to GitHub that did not succeed.
