@@ -1,8 +1,9 @@
 //! `tollgate manifests`: the one generator of everything that is applied to a cluster.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
+use super::cluster::Trouble;
+use super::paint::print;
 use crate::api::labels::{ACCOUNT, NAMESPACE};
 use crate::api::{access, admission, definitions};
 
@@ -18,37 +19,29 @@ pub struct Args {
     output: Option<PathBuf>,
 }
 
-/// Why nothing, or not everything, was written.
+/// A definition that could not be put into words.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A file or the terminal could not be written.
-    #[error("{0}: {1}")]
-    Write(String, std::io::Error),
-    /// A definition could not be put into words.
-    #[error("a definition cannot be rendered: {0}")]
-    Render(String),
-}
+#[error("a definition cannot be rendered: {0}")]
+pub struct Error(String);
 
 impl Args {
     /// Writes or prints the manifests.
     ///
     /// # Errors
     /// Names the file that could not be written.
-    pub fn run(&self) -> Result<(), Error> {
-        let files = render()?;
+    pub fn run(&self) -> Result<(), Trouble> {
+        let files = render().map_err(|error| Trouble::Other(error.to_string()))?;
         let Some(directory) = &self.output else {
             let stream = files
                 .into_iter()
                 .map(|(_, text)| text)
                 .collect::<Vec<_>>()
                 .join("---\n");
-            return std::io::stdout()
-                .write_all(stream.as_bytes())
-                .map_err(|error| Error::Write("standard output".into(), error));
+            return print(&stream);
         };
         for (path, text) in files {
             let path = directory.join(path);
-            let failed = |error| Error::Write(path.display().to_string(), error);
+            let failed = |error: std::io::Error| Trouble::Other(format!("{}: {error}", path.display()));
             if let Some(parent) = path.parent() {
                 std::fs::create_dir_all(parent).map_err(failed)?;
             }
@@ -64,7 +57,7 @@ impl Args {
 /// # Errors
 /// When a definition cannot be put into words; a bug, seen by the tests.
 pub fn render() -> Result<Vec<(String, String)>, Error> {
-    let failed = |error: &dyn std::fmt::Display| Error::Render(error.to_string());
+    let failed = |error: &dyn std::fmt::Display| Error(error.to_string());
     let mut files = Vec::new();
     for (plural, definition) in definitions().map_err(|error| failed(&error))? {
         let text = serde_saphyr::to_string(&definition).map_err(|error| failed(&error))?;
