@@ -106,7 +106,7 @@ const OPERATOR: &[Rule] = &[
         why: "policies attached to the Service, cloned for the canary",
         groups: &["gateway.networking.k8s.io"],
         resources: &["backendtlspolicies"],
-        verbs: &["get", "list", "create", "patch", "delete"],
+        verbs: &["get", "list", "create", "patch", "deletecollection"],
     },
     Rule {
         why: "events",
