@@ -65,7 +65,11 @@ impl CanaryAnalysisSpec {
     /// # Errors
     /// Names the first field that cannot be understood.
     pub fn plan(&self) -> Result<Plan, Invalid> {
-        let plan = self.terms().plan()?;
+        let patience = patience(self.interval_seconds, self.scrape_seconds);
+        let plan = Plan {
+            patience,
+            ..self.terms().plan()?
+        };
         Ok(if self.policy_hash.is_empty() {
             plan
         } else {
@@ -102,7 +106,7 @@ impl Terms<'_> {
         Ok(Plan {
             policy_hash: self.hash(),
             steps: self.stops(low, high)?,
-            interval: window("spec.analysis.interval", &self.analysis.interval)?,
+            patience: patience(DEFAULT_INTERVAL, DEFAULT_SCRAPE),
             holdback: percent("spec.analysis.holdback", self.analysis.holdback, 0, 50)?,
             on_inconclusive: self.policy.on_inconclusive,
             on_no_evidence: NoEvidencePolicy {
@@ -225,6 +229,18 @@ impl Terms<'_> {
             None => Err(Invalid::new("spec.steps", "an empty list", "at least the step 100")),
         }
     }
+}
+
+/// Seconds between two looks at a source that says nothing else.
+const DEFAULT_INTERVAL: i64 = 10;
+/// Seconds between two scrapes of a source that says nothing else.
+const DEFAULT_SCRAPE: i64 = 15;
+
+/// How old evidence may be in health: a tick is read one scrape after it ended, and the next one
+/// an interval later; twice that, and at least 15 s, so that one slow answer is no gap.
+fn patience(interval: i64, scrape: i64) -> Millis {
+    let late = interval.saturating_add(scrape).saturating_mul(2);
+    Millis::from_secs(late.max(15))
 }
 
 fn window(field: &str, given: &Duration) -> Result<Millis, Invalid> {

@@ -3,6 +3,7 @@
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::api::{GateAction, ReleaseGate, labels, moment};
 use crate::decision::{Attempt, Decision, Effect, Mark, Reason};
@@ -118,6 +119,11 @@ async fn write(
 ) -> Result<(), Error> {
     let pair = subject.pair();
     let router = context.router(&subject.key.namespace);
+    if mark.weight != mark.safe.weight() && !context.leadership.may_raise(Instant::now()) {
+        return Err(Error::Refused(
+            "the lease has run out since the facts were gathered".into(),
+        ));
+    }
     for (at, fact) in subject.gate.spec.routes().iter().zip(&facts.routes) {
         let untouched = fact.mark.is_none() && fact.split.exposure() == crate::decision::Percent::ZERO;
         if mark.fenced && untouched {

@@ -36,6 +36,8 @@ pub struct Known {
     pub written: Option<(String, State)>,
     /// The same as it was shown to people.
     pub shown: Option<GateStatus>,
+    /// When it was shown.
+    pub told_at: Millis,
     /// The plan of the attempt in flight.
     pub frozen: Option<Arc<Frozen>>,
     /// The canary of the attempt in flight, built from what the user wrote.
@@ -44,6 +46,8 @@ pub struct Known {
     pub preflight: Option<Preflight>,
     /// Decisions of the attempt in flight that changed something, oldest first, at most 20.
     pub records: Vec<Record>,
+    /// Whether the last pass wanted weight 0.
+    pub urgent: bool,
     /// Passes that failed in a row.
     pub failures: u32,
 }

@@ -8,6 +8,7 @@
 //!
 //! - [`gateway_api`]: `HTTPRoute` and `GRPCRoute`, the calls;
 //! - `route`: the same as a pure function from route to route, and `rules` for one rule of it;
+//! - `programmed`: what gateways report about it;
 //! - `note`: what is kept in the route's annotation; `owners`: who manages its rules.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -15,7 +16,10 @@ pub mod gateway_api;
 #[cfg(test)]
 mod gateway_api_tests;
 mod note;
+#[cfg(test)]
+mod note_tests;
 mod owners;
+mod programmed;
 mod route;
 #[cfg(test)]
 mod route_properties;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::note::{Kept, Note, Original, Owner};
+use super::programmed::programmed;
 use super::rules::{Pairs, Rule};
 use super::{Error, Pair, SPLIT_LABEL, owners};
 use crate::decision::{Mark, Percent, RouteFact, SafeTarget, Split};
@@ -269,69 +270,4 @@ fn set(route: &mut Value, map: &str, key: &str, value: Option<String>) {
     if let Some(entries) = entries.as_object_mut() {
         entries.insert(key.to_owned(), value.into());
     }
-}
-
-/// Whether for every gateway that the route asks for, some controller reports that it accepted this
-/// generation of the route and found its backends.
-fn programmed(route: &Value) -> bool {
-    let list = |at: &str, field: &str| {
-        route
-            .get(at)
-            .and_then(|o| o.get(field))
-            .and_then(Value::as_array)
-            .map_or(&[][..], Vec::as_slice)
-    };
-    let Some(generation) = route
-        .get("metadata")
-        .and_then(|m| m.get("generation"))
-        .and_then(Value::as_i64)
-    else {
-        return false;
-    };
-    let namespace = route
-        .get("metadata")
-        .and_then(|m| m.get("namespace"))
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let asked = list("spec", "parentRefs");
-    let reports = list("status", "parents");
-    let taken_up = |asked: &Value| {
-        reports.iter().any(|report| {
-            report
-                .get("parentRef")
-                .is_some_and(|about| same_parent(asked, about, namespace))
-                && ["Accepted", "ResolvedRefs"]
-                    .iter()
-                    .all(|kind| holds(report, kind, generation))
-        })
-    };
-    !asked.is_empty() && asked.iter().all(taken_up)
-}
-
-/// Whether two references name the same parent, with the API's defaults filled in.
-fn same_parent(one: &Value, other: &Value, namespace: &str) -> bool {
-    let defaults = [
-        ("group", "gateway.networking.k8s.io"),
-        ("kind", "Gateway"),
-        ("namespace", namespace),
-        ("sectionName", ""),
-    ];
-    let text = |parent: &Value, field: &str, default: &str| {
-        parent.get(field).and_then(Value::as_str).unwrap_or(default).to_owned()
-    };
-    defaults
-        .iter()
-        .all(|(field, default)| text(one, field, default) == text(other, field, default))
-        && one.get("name") == other.get("name")
-        && one.get("port").and_then(Value::as_i64) == other.get("port").and_then(Value::as_i64)
-}
-
-/// Whether a condition is True, as seen at this generation.
-fn holds(report: &Value, kind: &str, generation: i64) -> bool {
-    let conditions = report.get("conditions").and_then(Value::as_array);
-    conditions.into_iter().flatten().any(|c| {
-        c.get("type").and_then(Value::as_str) == Some(kind)
-            && c.get("status").and_then(Value::as_str) == Some("True")
-            && c.get("observedGeneration").and_then(Value::as_i64) == Some(generation)
-    })
 }
