@@ -96,7 +96,7 @@ impl Counts {
             let seen = self.pods.entry(name).or_insert((canary, 0));
             seen.1 = seen.1.max(requests(&text));
         }
-        let sum = |role: bool| self.pods.values().filter(|pod| pod.0 == role).map(|pod| pod.1).sum();
+        let sum = |role: bool| -> u64 { self.pods.values().filter(|pod| pod.0 == role).map(|pod| pod.1).sum() };
         (sum(false), sum(true))
     }
 }

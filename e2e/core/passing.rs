@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::objects::{image, with};
 use crate::support::space::{Space, TEAM, played};
+use crate::support::{PATIENCE, eventually};
 
 /// What the steps of the default plan write: the last step keeps the holdback, the commit point gives everything.
 pub const WHOLE: [Option<i64>; 8] = [None, Some(1), Some(5), Some(25), Some(50), Some(95), Some(100), None];
@@ -16,11 +17,10 @@ pub async fn promoted(space: &Space, tag: &str) -> Value {
 
 /// The same, when it is known what was trusted before.
 pub async fn promoted_after(space: &Space, tag: &str, before: &Value) -> Value {
-    let status = space
-        .until_gate("the release is promoted", |status| {
-            status["stable"] != *before && status["attempt"].is_null()
-        })
-        .await;
+    let status = whole_release(space, "the release is promoted", |status| {
+        status["stable"] != *before && status["attempt"].is_null()
+    })
+    .await;
     space.until_rolled_out(tag).await;
     nothing_is_left(space).await;
     status
@@ -37,10 +37,23 @@ pub async fn rejected(space: &Space) -> Value {
     status
 }
 
+/// A release has many steps, so its end is waited for longer than anything else.
+async fn whole_release(space: &Space, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+    eventually(what, PATIENCE * 4, async || {
+        let status = space.the("ReleaseGate", "checkout").await["status"].clone();
+        if is(&status) {
+            Ok(status)
+        } else {
+            Err(status.to_string())
+        }
+    })
+    .await
+}
+
 /// Nothing that Tollgate made for a release is there any more.
 pub async fn nothing_is_left(space: &Space) {
     for kind in ["Deployment", "Service"] {
-        crate::support::eventually("the canary is gone", crate::support::PATIENCE, async || {
+        eventually("the canary is gone", PATIENCE, async || {
             match space.get(kind, "checkout-canary").await {
                 None => Ok(()),
                 Some(object) => Err(format!("{object}")),

@@ -102,7 +102,7 @@ pub fn gate(source: &str) -> Value {
             "traffic": {"gatewayAPI": {"routes": [{"name": "checkout"}]}},
             "analysis": {
                 "source": source, "slo": "99%", "minSample": 200,
-                "interval": "1s", "minWindow": "2s", "maxWindow": "60s",
+                "minWindow": "2s", "maxWindow": "60s",
             },
             "policy": {"onInconclusive": "NoHarm", "onNoEvidence": {"hold": "90s", "then": "Abort"}},
             "deadlines": {"ready": "90s", "route": "90s", "handover": "120s", "drain": "1s"},

@@ -84,7 +84,7 @@ impl Space {
                 "text",
             ])
             .arg("--audit-file")
-            .arg(self.logs.join("audit.jsonl"))
+            .arg(self.logs.join(format!("audit-{}.jsonl", start.pod)))
             .env("KUBECONFIG", kubeconfig)
             .envs(start.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())

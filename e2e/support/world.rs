@@ -178,6 +178,9 @@ impl State {
     fn pass(&mut self, seconds: f64) {
         let serves = |canary: bool| self.ready.values().any(|role| *role == canary);
         let (stable, canary) = (serves(false), serves(true));
+        if !stable && self.counts.is_empty() {
+            return; // the team's service does not run yet
+        }
         let rules: Vec<&Value> = self
             .routes
             .values()
