@@ -26,6 +26,7 @@ const CREATE: Duration = Duration::from_secs(5);
 
 /// What every verb takes.
 #[derive(Debug, clap::Args)]
+#[group(id = "ask")]
 pub struct Args {
     /// The gate
     pub gate: String,
