@@ -5,6 +5,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde_json::Value;
+
 use crate::api::GateStatus;
 use crate::decision::{Millis, Reason, Record, State};
 
@@ -63,6 +65,8 @@ pub struct Preflight {
     pub blocks: Option<Reason>,
     /// The same with names, and what is only worth knowing.
     pub findings: Vec<String>,
+    /// Policies attached to the user's Service, as the canary's Service needs them.
+    pub copies: Vec<Value>,
 }
 
 /// All gates.

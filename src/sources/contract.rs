@@ -318,6 +318,21 @@ async fn after_a_gap_the_next_tick_covers_its_time() {
 }
 
 #[tokio::test]
+async fn a_baseline_that_begins_after_the_gate_counts_from_its_first_sample() {
+    let server = healthy().await;
+    server.with(|held| {
+        for (_, samples) in &mut held.series {
+            samples.retain(|sample| sample.at > (T0 - 5) * 1000);
+        }
+    });
+    let mut plane = server.plane();
+    let answer = only(&mut plane, server.now(0), &http_errors()).await;
+    assert_eq!(kinds(&answer), [GapKind::ShortWindow]);
+    let answer = only(&mut plane, server.now(10), &http_errors()).await;
+    assert_eq!(answer.evidence, tick(10, arm(1.0, 2.0), arm(0.0, 20.0)));
+}
+
+#[tokio::test]
 async fn an_overlapping_read_that_disagrees_is_told_once() {
     let server = healthy().await;
     let mut plane = server.plane();
