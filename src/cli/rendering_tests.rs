@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::act::{Told, sentence};
+use super::act::{Told, not_on_trial, sentence};
 use super::cluster::Trouble;
 use super::explain::{explain, text};
 use super::snapshot::{Kind, Snapshot, View};
@@ -10,7 +10,9 @@ use super::story::story;
 use super::tree::tree;
 use super::units::at;
 use super::wait::{Ending, Goal, Watched, code};
+use super::watch::is_at_rest;
 use crate::api::{Answer, GateStatus};
+use crate::controller::revision::revision;
 use crate::decision::{Millis, Verb};
 
 fn now() -> Millis {
@@ -404,6 +406,53 @@ fn a_wait_ends_as_the_release_does() {
         message: None,
     };
     assert_eq!(code(&late), 3);
+}
+
+#[test]
+fn a_watch_ends_when_nothing_is_in_flight_and_nothing_is_about_to_begin() {
+    let at_rest = json!({"stable": "aaaaaaaaaa", "reason": "AtRest"});
+    let held = workload("checkout", 3, 3, "checkout:2", true);
+    let template = revision(&held["spec"]["template"]).0;
+    let refused =
+        |revision: &str| stepping(&json!({"attempt": {"revision": revision, "stage": "Rejected", "why": "Harm"}}));
+    let free = workload("checkout", 3, 3, "checkout:1", false);
+    for (name, status, workload, ended) in [
+        ("in flight", stepping(&json!({})), &held, false),
+        ("at rest", at_rest.clone(), &free, true),
+        ("about to begin", at_rest, &held, false),
+        ("refused", refused(&template), &held, true),
+        (
+            "refused, and a newer one is about to begin",
+            refused("bbbbbbbbbb"),
+            &held,
+            false,
+        ),
+    ] {
+        let view = view(&status, vec![(Kind::Workload, vec![workload.clone()])]);
+        assert_eq!(is_at_rest(&story(&view, now()), &view), ended, "{name}");
+    }
+}
+
+#[test]
+fn nothing_is_asked_for_a_revision_that_is_not_on_trial() {
+    let at_rest = json!({"stable": "aaaaaaaaaa", "reason": "AtRest"});
+    for (status, wanted, told) in [
+        (stepping(&json!({})), "bbbbbbbbbb", None),
+        (
+            stepping(&json!({})),
+            "cccccccccc",
+            Some("Revision cccccccccc is not on trial, bbbbbbbbbb is."),
+        ),
+        (
+            at_rest,
+            "aaaaaaaaaa",
+            Some("Revision aaaaaaaaaa is not on trial; no release is in flight."),
+        ),
+    ] {
+        let view = view(&status, vec![]);
+        let gate = view.gate.expect("a gate");
+        assert_eq!(not_on_trial(&gate, wanted).as_deref(), told);
+    }
 }
 
 #[test]
