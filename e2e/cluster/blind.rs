@@ -19,7 +19,7 @@ async fn a_release_without_metrics_is_held_at_its_first_weight_and_aborted_at_th
         let _operator = space.operator().await;
         let difference = json!({"spec": {
             "analysis": {"metrics": [{"name": "errors", "ratio": {"preset": "http-errors"}}]},
-            "policy": {"onNoEvidence": {"hold": "20s"}},
+            "policy": {"onNoEvidence": {"hold": "40s"}},
         }});
         space.adopted(&gate(space, &difference)).await;
         let load = space.load(100).await;

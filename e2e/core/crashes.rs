@@ -237,7 +237,6 @@ async fn snapshot(space: &Space) -> Value {
                 "spec": if kind == "ReleaseGate" || kind == "Service" { Value::Null } else { object["spec"].clone() },
                 "stable": status["stable"], "revision": status["revision"], "weight": status["weight"],
                 "epoch": status["epoch"], "stage": status["attempt"]["stage"], "why": status["attempt"]["why"],
-                "reason": if kind == "ReleaseGate" { status["reason"].clone() } else { Value::Null },
             });
         }
     }

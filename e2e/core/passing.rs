@@ -145,3 +145,25 @@ async fn a_bad_release_is_aborted_on_the_numbers_and_never_rolls_out() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_breach_ends_a_release_although_a_stable_pod_is_not_ready() {
+    played("sick", async |space| {
+        space.team(2).await;
+        let _operator = space.operator().await;
+        space.adopted(&super::lingering(space)).await;
+        space.push("v2").await;
+        super::at_weight(space, 25).await;
+        space.world().takes_down_a_stable_pod(space).await;
+        space
+            .until("stable is short of a pod", "Deployment", "checkout", |live| {
+                live["status"]["availableReplicas"] == 1
+            })
+            .await;
+        space.world().canary_fails(0.2);
+        let status = rejected(space).await;
+        assert_eq!(status["attempt"]["why"], "Harm", "{status}");
+        assert_eq!(space.world().weights().last(), Some(&None), "no weight is left behind");
+    })
+    .await;
+}

@@ -23,6 +23,8 @@ pub enum Fault {
     NotANumber,
     /// Every value is +Inf.
     Infinite,
+    /// Every series twice, from two replicas of Prometheus.
+    Twice,
     /// A warning that the answer is partial.
     Warning,
     /// Another success than 200, without a body.
@@ -111,10 +113,27 @@ fn spoil(body: &mut Value, fault: Fault) {
     match fault {
         Fault::Empty => body["data"]["result"] = json!([]),
         Fault::Warning => body["warnings"] = json!(["some of the store is not available"]),
+        Fault::Twice => twice(body),
         Fault::NotANumber => values(body, "NaN"),
         Fault::Infinite => values(body, "+Inf"),
         Fault::Failing | Fault::Silent | Fault::NoContent => {}
     }
+}
+
+fn twice(body: &mut Value) {
+    let Some(series) = body["data"]["result"].as_array_mut() else {
+        return;
+    };
+    let replica = |name: &str| {
+        let series = series.iter().cloned();
+        let mut marked: Vec<Value> = series.collect();
+        marked
+            .iter_mut()
+            .for_each(|one| one["metric"]["prometheus_replica"] = json!(name));
+        marked
+    };
+    let both = [replica("a"), replica("b")].concat();
+    *series = both;
 }
 
 fn values(body: &mut Value, text: &str) {

@@ -41,6 +41,8 @@ struct State {
     ready: HashMap<String, bool>,
     /// Images whose pods never become ready.
     broken: BTreeSet<String>,
+    /// Pods that are not ready any more.
+    down: BTreeSet<String>,
     /// Routes that the gateway does not program.
     unprogrammed: BTreeSet<String>,
     /// Whether the gateway has metrics.
@@ -58,6 +60,7 @@ impl World {
             weights: vec![],
             ready: HashMap::new(),
             broken: BTreeSet::new(),
+            down: BTreeSet::new(),
             unprogrammed: BTreeSet::new(),
             visible: true,
         }));
@@ -103,6 +106,25 @@ impl World {
         self.change(|state| {
             state.broken.insert(image);
         });
+    }
+
+    /// One of stable's pods is not ready any more, for good.
+    pub async fn takes_down_a_stable_pod(&self, space: &Space) {
+        let name = {
+            let mut state = self.shared.lock().unwrap();
+            let mut stable = state.ready.iter().filter(|(_, canary)| !**canary);
+            let name = stable.next().expect("a ready stable pod").0.clone();
+            state.down.insert(name.clone());
+            name
+        };
+        let ready =
+            json!({"type": "Ready", "status": "False", "lastTransitionTime": jiff::Timestamp::now().to_string()});
+        let patch = Patch::Merge(json!({"status": {"conditions": [ready]}}));
+        space
+            .api("Pod")
+            .patch_status(&name, &PatchParams::default(), &patch)
+            .await
+            .unwrap();
     }
 
     /// Whether the gateway programs a route; from its next version on.
@@ -268,11 +290,12 @@ async fn kubelet(api: Api<DynamicObject>, shared: Arc<Mutex<State>>) {
                 state.ready.remove(&name);
                 continue;
             }
-            if is_ready(&pod) {
+            let down = state.down.contains(&name);
+            if is_ready(&pod) && !down {
                 state.ready.insert(name, canary);
                 continue;
             }
-            if state.broken.contains(image) {
+            if down || state.broken.contains(image) {
                 state.ready.remove(&name);
                 continue;
             }
