@@ -338,3 +338,230 @@ fn connect_cause(error: &reqwest::Error) -> &'static str {
     }
     cause
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use wiremock::{Mock, MockServer, ResponseTemplate, matchers};
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        connect: Duration::from_secs(5),
+        total: Duration::from_secs(10),
+        body: 1000,
+    };
+
+    fn client(limits: Limits, credential: &Credential) -> Client {
+        Client::new(limits, credential, &Tls::default()).expect("a client")
+    }
+
+    /// Writes `head`, then `piece` again and again until the peer hangs up.
+    async fn dripping(head: &'static str, piece: &'static str, pause: Duration) -> Url {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a call");
+            let _ = stream.read(&mut [0; 1024]).await;
+            let _ = stream.write_all(head.as_bytes()).await;
+            while stream.write_all(piece.as_bytes()).await.is_ok() {
+                tokio::time::sleep(pause).await;
+            }
+        });
+        Url::parse(&format!("http://{address}/")).expect("an address")
+    }
+
+    #[tokio::test]
+    async fn a_body_that_never_ends_is_cut_at_the_bound() {
+        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        let url = dripping(head, "a\r\n0123456789\r\n", Duration::ZERO).await;
+        let error = client(LIMITS, &Credential::None)
+            .get(url.clone())
+            .await
+            .expect_err("endless");
+        let origin = origin(&url);
+        assert_eq!(error, Error::Oversized { origin, limit: 1000 });
+    }
+
+    #[tokio::test]
+    async fn a_body_that_announces_too_much_is_not_read() {
+        let url = dripping(
+            "HTTP/1.1 200 OK\r\ncontent-length: 1001\r\n\r\n",
+            "",
+            Duration::from_secs(1),
+        )
+        .await;
+        let error = client(LIMITS, &Credential::None).get(url).await.expect_err("too large");
+        assert!(matches!(error, Error::Oversized { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_drips_meets_the_total_deadline() {
+        let head = "HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n";
+        let url = dripping(head, "x", Duration::from_millis(50)).await;
+        let limits = Limits {
+            total: Duration::from_millis(400),
+            ..LIMITS
+        };
+        let begun = Instant::now();
+        let error = client(limits, &Credential::None).get(url).await.expect_err("too slow");
+        assert!(matches!(error, Error::Timeout { .. }), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(20), "900 bytes would take 45 s");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_not_taken_for_whole() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = Url::parse(&format!("http://{}/", listener.local_addr().expect("an address"))).expect("an address");
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a call");
+            let _ = stream.read(&mut [0; 1024]).await;
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n{}")
+                .await;
+        });
+        let error = client(LIMITS, &Credential::None)
+            .get(url)
+            .await
+            .expect_err("broken off");
+        assert!(matches!(error, Error::Broken { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_a_reply_and_the_credential_goes_nowhere_else() {
+        let server = MockServer::start().await;
+        Mock::given(matchers::path("/from"))
+            .respond_with(ResponseTemplate::new(302).insert_header("location", "/to"))
+            .mount(&server)
+            .await;
+        let url = Url::parse(&format!("{}/from", server.uri())).expect("an address");
+        let bearer = Credential::Bearer(Secret::new("hunter2"));
+        let reply = client(LIMITS, &bearer).get(url).await.expect("a reply");
+        assert_eq!(reply.status, 302);
+        let calls = server.received_requests().await.expect("recorded");
+        assert_eq!(calls.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn every_credential_is_sent_as_its_kind() {
+        let server = MockServer::start().await;
+        Mock::given(matchers::any())
+            .respond_with(ResponseTemplate::new(200))
+            .mount(&server)
+            .await;
+        let secret = || Secret::new(" hunter2\n");
+        for (credential, header, sent) in [
+            (Credential::Bearer(secret()), "authorization", "Bearer hunter2"),
+            (
+                Credential::Basic {
+                    username: "user".to_owned(),
+                    password: secret(),
+                },
+                "authorization",
+                "Basic dXNlcjpodW50ZXIy",
+            ),
+            (
+                Credential::Header {
+                    name: "X-Scope-OrgID".to_owned(),
+                    value: secret(),
+                },
+                "x-scope-orgid",
+                "hunter2",
+            ),
+        ] {
+            let url = Url::parse(&server.uri()).expect("an address");
+            client(LIMITS, &credential)
+                .post_form(url, &[("query", "a b&c")])
+                .await
+                .expect("a reply");
+            let calls = server.received_requests().await.expect("recorded");
+            let call = calls.last().expect("a call");
+            assert_eq!(
+                call.headers.get(header).and_then(|value| value.to_str().ok()),
+                Some(sent)
+            );
+            assert_eq!(call.body, b"query=a+b%26c");
+        }
+    }
+
+    #[tokio::test]
+    async fn errors_tell_neither_query_nor_credential() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        drop(listener);
+        let url = Url::parse(&format!("http://{address}/path?token=hunter2")).expect("an address");
+        let bearer = Credential::Bearer(Secret::new("hunter2"));
+        let error = client(LIMITS, &bearer).get(url).await.expect_err("nobody listens");
+        let told = format!("{error} {error:?}");
+        assert!(matches!(error, Error::Unreachable { .. }), "{told}");
+        assert!(!told.contains("hunter2") && !told.contains("path"), "{told}");
+        for credential in [
+            Credential::Bearer(Secret::new("hunter2\nx")),
+            Credential::Basic {
+                username: "hunter2:x".to_owned(),
+                password: Secret::new("hunter2"),
+            },
+        ] {
+            let error = Client::new(LIMITS, &credential, &Tls::default())
+                .err()
+                .expect("refused");
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_of_an_unknown_authority_is_not_trusted_and_of_the_named_one_is() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let config = axum_server::tls_rustls::RustlsConfig::from_pem(certificate.clone().into(), key.into());
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.set_nonblocking(true).expect("set");
+        let port = listener.local_addr().expect("an address").port();
+        let app = axum::Router::new().route("/", axum::routing::get(|| async { "ok" }));
+        let server = axum_server::from_tcp_rustls(listener, config.await.expect("usable")).expect("a server");
+        tokio::spawn(server.serve(app.into_make_service()));
+        let url = Url::parse(&format!("https://localhost:{port}/")).expect("an address");
+        let trusting = Tls {
+            ca: Some(Secret::new(&certificate)),
+            identity: None,
+        };
+        let client = Client::new(LIMITS, &Credential::None, &trusting).expect("a client");
+        assert_eq!(client.get(url.clone()).await.expect("trusted").body, "ok");
+        let client = Client::new(LIMITS, &Credential::None, &Tls::default()).expect("a client");
+        let error = client.get(url).await.expect_err("not trusted");
+        assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    }
+
+    #[test]
+    fn addresses_that_would_leak_or_mislead_are_refused() {
+        assert!(address("url", "https://host:9090/prefix").is_ok());
+        for text in [
+            "",
+            "host:9090",
+            "/path",
+            "file:///etc/passwd",
+            "ftp://host",
+            "https://user:hunter2@host",
+            "https://host/?token=hunter2",
+            "https://host/#hunter2",
+        ] {
+            let error = address("url", text).expect_err(text).to_string();
+            assert!(error.starts_with("url:") && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_servers_clock_is_read_from_its_date() {
+        let reply = |date: &'static str| Reply {
+            status: 200,
+            headers: HeaderMap::from_iter([(reqwest::header::DATE, HeaderValue::from_static(date))]),
+            body: Bytes::new(),
+        };
+        assert_eq!(reply("Sun, 06 Nov 1994 08:49:37 GMT").date(), Some(784_111_777_000));
+        assert_eq!(reply("yesterday").date(), None);
+    }
+}

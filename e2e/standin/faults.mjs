@@ -5,7 +5,7 @@
 //   kind: "drop"                      the line is cut before anything is done
 //   kind: "drop-after"                it is done, then the line is cut: the lost reply
 //   kind: "truncate"                  it is done, and only the first bytes of the answer arrive
-//   delayMs                           it is done late; goes with any of the above
+//   delayMs                           it is done, and answered late
 export function createFaults() {
   let list = [];
   return { add, take, before, after, list: () => list, clear: () => void (list = []) };

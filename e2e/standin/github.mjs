@@ -105,7 +105,7 @@ export function createGitHub({ example, base }) {
       'repos/get': ({ params }) => {
         if (!repositoryOf(params)) return failure(404, 'Not Found');
         const { source: _source, parent: _parent, ...full } = example('repos/get', 200);
-        return ok({ ...full, name: params.repo, full_name: `${params.owner}/${params.repo}` });
+        return ok({ ...full, language: null, name: params.repo, full_name: `${params.owner}/${params.repo}` });
       },
       'git/get-ref': ({ params }) => {
         const name = params.ref.replace(/^heads\//, '');

@@ -1,7 +1,8 @@
 // A GitHub to test against: remembers what it was told and checks both directions by GitHub's own OpenAPI description.
 //
-// Environment: STANDIN_PORT (0, the default, takes a free one), STANDIN_PREFIX (e.g. /api/v3, as on GitHub Enterprise
-// Server), STANDIN_TETHERED=1 (end when standard input ends). Prints one line of JSON when it listens: {"url","control"}.
+// Environment: STANDIN_HOST (127.0.0.1), STANDIN_PORT (0, the default, takes a free one), STANDIN_PREFIX (e.g. /api/v3,
+// as on GitHub Enterprise Server), STANDIN_TETHERED=1 (end when standard input ends). Prints one line of JSON when it
+// listens: {"url","control"}.
 import crypto from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
@@ -11,6 +12,7 @@ import { createFaults } from './faults.mjs';
 import { createGitHub, failure } from './github.mjs';
 
 const API_VERSION = '2022-11-28';
+const host = process.env.STANDIN_HOST ?? '127.0.0.1';
 const prefix = process.env.STANDIN_PREFIX ?? '';
 const api = new OpenAPIBackend({
   definition: JSON.parse(readFileSync(new URL('api.json', import.meta.url))),
@@ -69,8 +71,8 @@ const server = http.createServer((request, response) => {
     response.end(JSON.stringify({ message: `the stand-in failed: ${error.stack}` }));
   });
 });
-server.listen(Number(process.env.STANDIN_PORT ?? 0), '127.0.0.1', () => {
-  const origin = `http://127.0.0.1:${server.address().port}`;
+server.listen(Number(process.env.STANDIN_PORT ?? 0), host, () => {
+  const origin = `http://${host}:${server.address().port}`;
   base = `${origin}${prefix}`;
   console.log(JSON.stringify({ url: base, control: `${origin}/_ctl` }));
 });
@@ -88,13 +90,13 @@ async function serve(request, response) {
 
   const fault = faults.take(operation, request.url);
   if (fault) entry.fault = fault.kind ?? fault.status ?? 'delay';
-  if (fault?.delayMs) await new Promise((done) => setTimeout(done, fault.delayMs));
   if (faults.before(fault, request, response)) return undefined;
 
   const answer = await answerOf(request, path, text, entry);
   const sent = checked(answer, operation, entry);
   entry.status = sent.status;
   const headers = { ...standardHeaders(), ...answer.headers, ...(sent.text && { 'content-type': 'application/json; charset=utf-8' }) };
+  if (fault?.delayMs) await new Promise((done) => setTimeout(done, fault.delayMs));
   if (faults.after(fault, request, response, { ...sent, headers })) return undefined;
   response.writeHead(sent.status, headers);
   return response.end(sent.text);
@@ -114,6 +116,7 @@ async function answerOf(request, path, text, entry) {
   const { state } = github;
   if (state.resetAt * 1000 <= Date.now()) Object.assign(state, { remaining: 5000, resetAt: Math.ceil(Date.now() / 1000) + 3600 });
   state.remaining -= 1;
+  if (state.remaining === -1 && state.resetSeconds) state.resetAt = Math.ceil(Date.now() / 1000) + state.resetSeconds;
   if (state.remaining < 0) return failure(403, 'API rate limit exceeded for installation ID 5.');
   const body = text ? JSON.parse(text) : undefined;
   return api.handleRequest({ method: request.method, path: encodeTail(path), body, headers: request.headers }, { auth, entry });

@@ -59,10 +59,26 @@ pub struct CanaryAnalysisSpec {
     /// How long Tollgate waits for others.
     #[serde(default)]
     pub deadlines: Deadlines,
+    /// How often the source is asked, in seconds: the length of a tick.
+    #[serde(default = "interval_seconds")]
+    #[schemars(range(min = 1, max = 300))]
+    pub interval_seconds: i64,
+    /// How often the source scrapes, in seconds: by so much evidence is late.
+    #[serde(default = "scrape_seconds")]
+    #[schemars(range(min = 1, max = 300))]
+    pub scrape_seconds: i64,
     /// SHA-256 of the canonical JSON of steps, analysis, policy, canary and deadlines.
     #[serde(default)]
     #[schemars(length(max = 64))]
     pub policy_hash: String,
+}
+
+const fn interval_seconds() -> i64 {
+    10
+}
+
+const fn scrape_seconds() -> i64 {
+    15
 }
 
 /// The gate of an attempt.

@@ -50,8 +50,6 @@ pub fn default_steps() -> Vec<Step> {
 #[x_kube(
     validation = Rule::new("duration(self.minWindow) <= duration(self.maxWindow)")
         .message("minWindow must not be longer than maxWindow"),
-    validation = Rule::new("duration(self.interval) >= duration('1s') && duration(self.interval) <= duration('5m')")
-        .message("interval must be from 1s to 5m"),
 )]
 pub struct Analysis {
     /// The EvidenceSource to ask. Default: the one that is marked as default.
@@ -70,9 +68,6 @@ pub struct Analysis {
     /// reason to refuse a release. Without it a service that never fails cannot be shown safe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slo: Option<Share>,
-    /// How often evidence is looked at. Looking often costs no false aborts.
-    #[serde(default = "ten_seconds")]
-    pub interval: Duration,
     /// Shortest stay at each step, from the moment the canary receives requests.
     #[serde(default = "five_minutes")]
     pub min_window: Duration,
@@ -100,10 +95,6 @@ fn default_metrics() -> Vec<Metric> {
     vec![Metric::gateway_errors()]
 }
 
-fn ten_seconds() -> Duration {
-    "10s".into()
-}
-
 fn five_minutes() -> Duration {
     "5m".into()
 }
@@ -119,7 +110,6 @@ impl Default for Analysis {
             baseline: Baseline::default(),
             holdback: five(),
             slo: None,
-            interval: ten_seconds(),
             min_window: five_minutes(),
             max_window: two_hours(),
             min_sample: None,

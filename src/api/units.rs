@@ -69,8 +69,9 @@ impl Share {
     pub fn fraction(&self) -> Result<f64, Invalid> {
         let digits = self.0.strip_suffix('%').unwrap_or_default();
         let plain = digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        match digits.parse::<f64>() {
-            Ok(percent) if plain => Ok(percent / 100.0),
+        // Shifted in the text: dividing by 100 would not always give the nearest number.
+        match format!("{digits}e-2").parse::<f64>() {
+            Ok(fraction) if plain && !digits.is_empty() => Ok(fraction),
             _ => Err(Invalid::new("percentage", &self.0, "a percentage like 10% or 99.9%")),
         }
     }

@@ -8,7 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::labels;
 use crate::audit::Sink;
+#[cfg(feature = "crash-points")]
+use crate::controller::crash;
 use crate::controller::start::{self, GitHub, Settings};
+use crate::telemetry::{self, Format, Telemetry};
 
 /// Runs the operator. It works for the cluster it runs in, or for the one in KUBECONFIG.
 #[derive(Debug, clap::Args)]
@@ -43,6 +46,9 @@ pub struct Args {
     /// key token, or keys appId and privateKey
     #[arg(long, env = "TOLLGATE_GITHUB_SECRET", value_name = "SECRET")]
     github_secret: Option<String>,
+    /// How log lines look; by default text on a terminal and JSON elsewhere
+    #[arg(long, env = "TOLLGATE_LOG_FORMAT", value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
     /// Address of GitHub's API
     #[arg(
         long,
@@ -53,12 +59,33 @@ pub struct Args {
     github_url: String,
 }
 
+/// How log lines look.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+impl From<LogFormat> for Format {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json,
+        }
+    }
+}
+
 impl Args {
     /// Runs until SIGTERM or SIGINT.
     ///
     /// # Errors
     /// What is missing at the start, for people.
     pub async fn run(self) -> Result<(), Box<dyn std::error::Error>> {
+        let telemetry = Telemetry::start(&telemetry::Settings::from_env(self.log_format.map(Format::from)))?;
+        #[cfg(feature = "crash-points")]
+        crash::arm()?;
         let stop = CancellationToken::new();
         tokio::spawn(stopped(stop.clone()));
         let settings = Settings {
@@ -74,7 +101,9 @@ impl Args {
                 secret,
             }),
         };
-        Ok(start::start(settings, stop).await?)
+        let ended = start::start(settings, stop).await;
+        telemetry.shutdown().await;
+        Ok(ended?)
     }
 }
 

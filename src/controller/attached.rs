@@ -108,8 +108,9 @@ fn refusal(policy: &Value, service: &str, canary: &str) -> Finding {
 }
 
 #[cfg(test)]
-#[expect(clippy::needless_pass_by_value, reason = "builders of JSON read better so")]
 mod tests {
+    #![expect(clippy::needless_pass_by_value, reason = "builders of JSON read better so")]
+
     use super::*;
 
     fn policy(kind: &str, name: &str, spec: Value) -> Value {

@@ -189,8 +189,9 @@ fn patch(autoscaler: &Value, manager: &str, operation: Value) -> Write {
 }
 
 #[cfg(test)]
-#[expect(clippy::needless_pass_by_value, reason = "builders of JSON read better so")]
 mod tests {
+    #![expect(clippy::needless_pass_by_value, reason = "builders of JSON read better so")]
+
     use proptest::prelude::*;
 
     use super::*;

@@ -16,11 +16,12 @@ use crate::serve::{Fault, Kind, Metrics, Verb};
 
 use super::crash;
 use super::events::Events;
-use super::frozen::Frozen;
+use super::frozen::{Asked, Frozen};
 use super::gather::Subject;
 use super::judge::Judge;
 use super::lease::Leadership;
 use super::memory::Memory;
+use super::survey::Optional;
 use super::watch::{RouteBook, Workload};
 
 /// Longest wait for one answer of the API server.
@@ -54,6 +55,8 @@ pub struct Context {
     pub audit: Audit,
     /// Kinds that scale Deployments in this cluster.
     pub autoscalers: Vec<ApiResource>,
+    /// Kinds that only some clusters have.
+    pub optional: Optional,
     /// GitHub deployments, when credentials are given.
     pub github: Option<github::Reporter>,
 }
@@ -88,14 +91,22 @@ impl Context {
 
     /// The source that a gate names, or the one that is marked as default.
     #[must_use]
-    pub fn source_name(&self, analysis: &Analysis) -> String {
-        let default = || {
-            let marked = self.sources.state_filter(|source| source.spec.default);
-            marked
-                .first()
-                .map_or_else(|| "default".to_owned(), |source| source.name_any())
+    pub fn asked(&self, analysis: &Analysis) -> Asked {
+        let named = |name: &String| self.sources.get(&ObjectRef::<EvidenceSource>::new(name));
+        let source = match &analysis.source {
+            Some(name) => named(name),
+            None => self.sources.state_filter(|source| source.spec.default).first().cloned(),
         };
-        analysis.source.clone().unwrap_or_else(default)
+        let connection = source.as_ref().and_then(|source| source.spec.prometheus.as_ref());
+        let name = source
+            .as_ref()
+            .map(|source| source.name_any())
+            .or_else(|| analysis.source.clone());
+        Asked {
+            name: name.unwrap_or_else(|| "default".to_owned()),
+            interval: connection.map_or(10, |connection| i64::from(connection.interval_seconds)),
+            scrape: connection.map_or(15, |connection| i64::from(connection.scrape_seconds)),
+        }
     }
 
     /// The commit that a gate's Deployment was made from, as its annotation or label says.

@@ -14,7 +14,7 @@ use std::fmt;
 pub enum Write {
     /// Our label is put on the Deployment.
     Adopt,
-    /// The plan of an attempt is frozen in a CanaryAnalysis.
+    /// The plan of an attempt is frozen in a `CanaryAnalysis`.
     Freeze,
     /// Stable is kept from shrinking.
     GuardStable,

@@ -89,16 +89,17 @@ impl Events {
 
     /// Tells a decision that has been carried out: once per acknowledged change of a route.
     pub fn decided(&self, gate: &ObjectReference, epoch: i64, record: &Record) {
+        let sentence = record.reason.sentence();
+        let numbers = record.rule.strip_prefix(sentence).unwrap_or(&record.rule);
         let text = format!(
-            "{} of {} at step {}: {} to {}: {} {}",
+            "{} of {} at step {}: {} to {}: {sentence} {numbers}",
             record.outcome.word(),
             record.revision,
             record.step + 1,
             record.from,
             record.to,
-            record.reason.sentence(),
-            record.rule,
         );
+        let text = text.trim_end().to_owned();
         self.tell(Told {
             gate: gate.clone(),
             hold: None,
@@ -114,7 +115,7 @@ impl Events {
     /// Tells a hold, when a person should know and has not been told: call it in every pass.
     /// `message` says what was found, with names and numbers.
     pub fn held(&self, gate: &ObjectReference, epoch: i64, step: usize, reason: Reason, message: &str) {
-        if !worth_telling(reason) {
+        if reason.is_ordinary() {
             return;
         }
         self.tell(Told {
@@ -139,48 +140,6 @@ impl Events {
 /// The step in the action keeps the events of different steps apart.
 fn action(outcome: Outcome, step: usize, epoch: i64) -> String {
     format!("{}Step{}Attempt{epoch}", outcome.word(), step.saturating_add(1))
-}
-
-/// Whether a hold for this reason is more than ordinary waiting.
-const fn worth_telling(reason: Reason) -> bool {
-    match reason {
-        Reason::AtRest
-        | Reason::Adopted
-        | Reason::Started
-        | Reason::CanaryNotReady
-        | Reason::NotRolledOut
-        | Reason::RouteNotProgrammed
-        | Reason::MinWindow
-        | Reason::TooFew
-        | Reason::Undecided
-        | Reason::Safe
-        | Reason::NoHarm
-        | Reason::Committed
-        | Reason::Completed
-        | Reason::Reverted
-        | Reason::Rejected
-        | Reason::Deleted
-        | Reason::NotLeader
-        | Reason::NotRolledOut => false,
-        Reason::CanaryDeadline
-        | Reason::CanaryLost
-        | Reason::Preflight
-        | Reason::RouteDeadline
-        | Reason::RouteMissing
-        | Reason::NoEvidence
-        | Reason::EvidenceDeadline
-        | Reason::Inconclusive
-        | Reason::Harm
-        | Reason::LimitExceeded
-        | Reason::HandoverDeadline
-        | Reason::Requested
-        | Reason::Suspended
-        | Reason::Superseded
-        | Reason::ForeignEdit
-        | Reason::WorkloadMissing
-        | Reason::Unheld
-        | Reason::Invalid => true,
-    }
 }
 
 impl Publisher {

@@ -1,11 +1,12 @@
 //! The plan of an attempt: frozen in a CanaryAnalysis, and read back from it.
 
-use kube::api::{ObjectMeta, PostParams};
+use kube::api::{DeleteParams, ObjectMeta, PostParams};
 use kube::{Api, Resource, ResourceExt};
 
-use crate::api::{Arms, CanaryAnalysis, CanaryAnalysisSpec, GateRef, Invalid, ReleaseGate, labels};
+use crate::api::{Analysis, Arms, CanaryAnalysis, CanaryAnalysisSpec, GateRef, Invalid, ReleaseGate, labels};
 use crate::decision::{Attempt, Plan, Revision};
 
+use super::canary;
 use super::context::{Context, Error, bounded};
 use super::crash::Write;
 use super::memory::GateKey;
@@ -25,11 +26,26 @@ pub struct Frozen {
     pub object: Option<(String, String)>,
 }
 
+/// The source that an attempt is judged by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Its name.
+    pub name: String,
+    /// Seconds between two looks at it.
+    pub interval: i64,
+    /// Seconds between two of its scrapes.
+    pub scrape: i64,
+}
+
 /// The plan that an attempt of this gate would get now.
 ///
 /// # Errors
 /// [`Invalid`] naming the field of the gate.
-pub fn draft(gate: &ReleaseGate, revision: &Revision, epoch: i64, stable_pods: i64) -> Result<Frozen, Invalid> {
+pub fn draft(
+    gate: &ReleaseGate,
+    asked: Asked,
+    (revision, epoch, stable_pods): (&Revision, i64, i64),
+) -> Result<Frozen, Invalid> {
     let target = &gate.spec.target;
     let spec = CanaryAnalysisSpec {
         gate: Some(GateRef {
@@ -41,15 +57,20 @@ pub fn draft(gate: &ReleaseGate, revision: &Revision, epoch: i64, stable_pods: i
         target: Arms {
             workload: target.workload.name.clone(),
             service: target.service.clone(),
-            canary_workload: format!("{}{}", target.workload.name, labels::CANARY_SUFFIX),
-            canary_service: format!("{}{}", target.service, labels::CANARY_SUFFIX),
+            canary_workload: canary::deployment_name(&target.workload.name),
+            canary_service: canary::service_name(&target.service),
             stable_pods,
         },
         steps: gate.spec.steps.clone(),
-        analysis: gate.spec.analysis.clone(),
+        analysis: Analysis {
+            source: Some(asked.name),
+            ..gate.spec.analysis.clone()
+        },
         policy: gate.spec.policy.clone(),
         canary: gate.spec.canary.clone(),
         deadlines: gate.spec.deadlines.clone(),
+        interval_seconds: asked.interval,
+        scrape_seconds: asked.scrape,
         policy_hash: String::new(),
     }
     .sealed();
@@ -78,8 +99,12 @@ pub async fn freeze(
     attempt: &Attempt,
     stable_pods: i64,
 ) -> Result<Frozen, Error> {
-    let draft = draft(gate, &attempt.revision, attempt.epoch, stable_pods)
-        .map_err(|error| Error::Refused(error.to_string()))?;
+    let draft = draft(
+        gate,
+        context.asked(&gate.spec.analysis),
+        (&attempt.revision, attempt.epoch, stable_pods),
+    )
+    .map_err(|error| Error::Refused(error.to_string()))?;
     let name = name(&gate.name_any(), attempt.epoch);
     let mut object = CanaryAnalysis::new(&name, draft.spec);
     object.metadata = ObjectMeta {
@@ -88,12 +113,32 @@ pub async fn freeze(
         ..object.metadata
     };
     let api = api(context, gate);
+    forget_old(context, gate, &api, attempt.epoch).await?;
     let created = context
         .write(Write::Freeze, api.create(&PostParams::default(), &object))
         .await;
     match created {
         Ok(object) => thaw(&object),
         Err(error) if error.is_conflict() => read(context, gate, attempt).await?.ok_or(Error::Conflict(name)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Attempts whose record is kept.
+const KEPT: i64 = 20;
+
+/// Removes the record that is one too old. The audit log keeps its decisions.
+async fn forget_old(context: &Context, gate: &ReleaseGate, api: &Api<CanaryAnalysis>, epoch: i64) -> Result<(), Error> {
+    if epoch <= KEPT {
+        return Ok(());
+    }
+    let old = name(&gate.name_any(), epoch - KEPT);
+    match context
+        .write(Write::Freeze, api.delete(&old, &DeleteParams::background()))
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(Error::Kube(kube::Error::Api(status))) if status.code == 404 => Ok(()),
         Err(error) => Err(error),
     }
 }

@@ -1,6 +1,6 @@
 //! Reads the world: from caches where they are good enough, from the API server where they are not.
 
-use kube::api::ListParams;
+use kube::api::{ListParams, TypeMeta};
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 
@@ -8,6 +8,7 @@ use crate::api::{GateAction, ReleaseGate, labels};
 use crate::decision::{CanaryFact, Facts, Millis, Request, RouteFact, Stage, State, WorkloadFact};
 use crate::routers;
 
+use super::canary;
 use super::capacity;
 use super::context::{Context, Error, bounded};
 use super::frozen::Frozen;
@@ -37,7 +38,7 @@ impl Subject<'_> {
     /// The canary Deployment's name.
     #[must_use]
     pub fn canary(&self) -> String {
-        format!("{}{}", self.workload(), labels::CANARY_SUFFIX)
+        canary::deployment_name(self.workload())
     }
 
     /// The pair whose traffic is split.
@@ -80,7 +81,7 @@ pub async fn gather(context: &Context, subject: &Subject<'_>) -> Result<Facts, E
         suspended: subject.gate.spec.suspend,
         deleted: subject.gate.metadata.deletion_timestamp.is_some(),
         routes: routes(context, subject, begins).await?,
-        canary: canary(context, subject, workload.as_ref()),
+        canary: canary_fact(context, subject, workload.as_ref()),
         preflight: blocked(context, subject).await?,
         judged: context.judge.judged(&subject.key),
         request: request(context, subject),
@@ -152,7 +153,7 @@ pub fn route_key(subject: &Subject<'_>, kind: &str, name: &str) -> (String, Stri
 }
 
 /// The canary's pods, and how many each weight needs.
-fn canary(context: &Context, subject: &Subject<'_>, stable: Option<&Workload>) -> CanaryFact {
+fn canary_fact(context: &Context, subject: &Subject<'_>, stable: Option<&Workload>) -> CanaryFact {
     let live = context.workload(&subject.key.namespace, &subject.canary());
     let (at, next) = subject.steps();
     let pods = |step| needed(subject, stable, step);
@@ -206,7 +207,7 @@ async fn blocked(context: &Context, subject: &Subject<'_>) -> Result<Option<crat
     if let Some(known) = known.filter(|known| known.epoch == attempt.epoch && now - known.at < AGAIN) {
         return Ok(known.blocks);
     }
-    let found = survey::look(context, subject, attempt.epoch).await?;
+    let found = survey::look(context, subject, attempt).await?;
     let blocks = found.blocks;
     context
         .memory
@@ -238,17 +239,23 @@ fn request(context: &Context, subject: &Subject<'_>) -> Option<Request> {
 }
 
 /// Lists objects of a kind in the gate's namespace as they are; none, when the kind is unknown.
+/// Each says its kind, which the items of a list leave out.
 ///
 /// # Errors
 /// When the API server does not answer.
 pub async fn list(context: &Context, namespace: &str, resource: &kube::api::ApiResource) -> Result<Vec<Value>, Error> {
     let api: Api<kube::api::DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, resource);
     match bounded("list", api.list(&ListParams::default())).await {
-        Ok(list) => Ok(list
-            .items
-            .into_iter()
-            .filter_map(|item| serde_json::to_value(item).ok())
-            .collect()),
+        Ok(list) => {
+            let whole = list.items.into_iter().map(|mut item| {
+                item.types = Some(TypeMeta {
+                    api_version: resource.api_version.clone(),
+                    kind: resource.kind.clone(),
+                });
+                item
+            });
+            Ok(whole.filter_map(|item| serde_json::to_value(item).ok()).collect())
+        }
         Err(Error::Kube(kube::Error::Api(status))) if status.code == 404 => Ok(vec![]),
         Err(error) => Err(error),
     }

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 
@@ -16,8 +17,9 @@ use super::docket::Docket;
 use super::gather::Subject;
 use super::memory::GateKey;
 
-/// Saves the judge's state at least this often, so that a restart replays little.
-const SAVE: Millis = Millis::from_secs(300);
+/// Saves the judge's state at least this often: a restart replays little, and people see numbers
+/// that are not old.
+const SAVE: Millis = Millis::from_secs(60);
 
 /// All releases on trial.
 #[derive(Debug)]
@@ -46,6 +48,12 @@ impl Judge {
         self.locked().get(key)?.judged.clone()
     }
 
+    /// When the newest tick of a gate's release was counted.
+    #[must_use]
+    pub fn heard(&self, key: &GateKey) -> Option<Instant> {
+        self.locked().get(key)?.heard
+    }
+
     /// Ends the trial of a gate's release.
     pub fn dismiss(&self, key: &GateKey) {
         self.locked().remove(key);
@@ -71,7 +79,7 @@ impl Judge {
             let Some(frozen) = context.frozen(subject, attempt.epoch) else {
                 return;
             };
-            let source = context.source_name(&frozen.spec.analysis);
+            let source = context.asked(&frozen.spec.analysis).name;
             match Docket::open(&subject.key, &frozen, (source, context.now())) {
                 Ok(docket) => dockets.insert(subject.key.clone(), docket),
                 Err(error) => {
@@ -126,6 +134,7 @@ impl Judge {
     pub fn observe(&self, key: &GateKey, answers: Vec<Answer>) {
         if let Some(docket) = self.locked().get_mut(key) {
             docket.observe(answers);
+            docket.heard = Some(Instant::now());
             // Nobody listens only when the controller has ended.
             let _ = self.wake.send(key.clone());
         }

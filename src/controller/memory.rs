@@ -5,10 +5,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde_json::Value;
+
 use crate::api::GateStatus;
 use crate::decision::{Millis, Reason, Record, State};
 
 use super::frozen::Frozen;
+use super::workload::Built;
 
 /// Namespace and name of a gate.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,12 +38,18 @@ pub struct Known {
     pub written: Option<(String, State)>,
     /// The same as it was shown to people.
     pub shown: Option<GateStatus>,
+    /// When it was shown.
+    pub told_at: Millis,
     /// The plan of the attempt in flight.
     pub frozen: Option<Arc<Frozen>>,
+    /// The canary of the attempt in flight, built from what the user wrote.
+    pub built: Option<(i64, Arc<Built>)>,
     /// What pre-flight found for this attempt, and when it was looked for.
     pub preflight: Option<Preflight>,
     /// Decisions of the attempt in flight that changed something, oldest first, at most 20.
     pub records: Vec<Record>,
+    /// Whether the last pass wanted weight 0.
+    pub urgent: bool,
     /// Passes that failed in a row.
     pub failures: u32,
 }
@@ -56,6 +65,8 @@ pub struct Preflight {
     pub blocks: Option<Reason>,
     /// The same with names, and what is only worth knowing.
     pub findings: Vec<String>,
+    /// Policies attached to the user's Service, as the canary's Service needs them.
+    pub copies: Vec<Value>,
 }
 
 /// All gates.

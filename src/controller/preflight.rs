@@ -359,8 +359,9 @@ fn host_ports(pair: &Pair) -> Option<Finding> {
 }
 
 #[cfg(test)]
-#[expect(clippy::needless_pass_by_value, reason = "builders of JSON read better so")]
 mod tests {
+    #![expect(clippy::needless_pass_by_value, reason = "builders of JSON read better so")]
+
     use super::*;
 
     fn labels_of(value: &Value) -> Labels {

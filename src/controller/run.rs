@@ -70,6 +70,7 @@ pub struct Caches {
     /// Evidence sources.
     pub sources: Store<EvidenceSource>,
     streams: Streams,
+    filled: Vec<CancellationToken>,
 }
 
 type Watched<K> = futures::stream::BoxStream<'static, Result<K, watcher::Error>>;
@@ -85,10 +86,10 @@ struct Streams {
 #[must_use]
 pub fn caches(client: &Client, scope: &Scope) -> Caches {
     let adopted = config().labels(labels::GATE);
-    let (gates, gate_stream) = cache(scope.api::<Gate>(client), config());
-    let (workloads, workload_stream) = cache(scope.api::<Workload>(client), adopted);
-    let (actions, action_stream) = cache(scope.api::<GateAction>(client), config());
-    let (sources, source_stream) = cache(Api::<EvidenceSource>::all(client.clone()), config());
+    let (gates, gate_stream, gates_filled) = cache(scope.api::<Gate>(client), config());
+    let (workloads, workload_stream, workloads_filled) = cache(scope.api::<Workload>(client), adopted);
+    let (actions, action_stream, actions_filled) = cache(scope.api::<GateAction>(client), config());
+    let (sources, source_stream, sources_filled) = cache(Api::<EvidenceSource>::all(client.clone()), config());
     let streams = Streams {
         gates: gate_stream,
         workloads: workload_stream,
@@ -101,34 +102,38 @@ pub fn caches(client: &Client, scope: &Scope) -> Caches {
         actions,
         sources,
         streams,
+        filled: vec![gates_filled, workloads_filled, actions_filled, sources_filled],
     }
 }
 
 /// One watch and its cache. Deletions are passed on too.
-fn cache<K>(api: Api<K>, config: watcher::Config) -> (Store<K>, Watched<K>)
+fn cache<K>(api: Api<K>, config: watcher::Config) -> (Store<K>, Watched<K>, CancellationToken)
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
-    let stream = watcher(api, config)
-        .default_backoff()
-        .modify(prune)
-        .reflect(writer)
-        .touched_objects();
-    (store, stream.boxed())
+    let filled = CancellationToken::new();
+    let done = filled.clone();
+    let stream = watcher(api, config).default_backoff().modify(prune).reflect(writer);
+    let stream = stream.inspect(move |event| {
+        if matches!(event, Ok(watcher::Event::InitDone)) {
+            done.cancel();
+        }
+    });
+    (store, stream.touched_objects().boxed(), filled)
 }
 
 impl Caches {
     /// Waits until every cache has been filled once. They fill while the controller runs.
+    ///
+    /// Not by asking the stores: each wakes only the last one that waits for it, and that must be
+    /// the controller.
     pub fn ready(&self) -> impl Future<Output = ()> + Send + 'static {
-        let (gates, workloads) = (self.gates.clone(), self.workloads.clone());
-        let (actions, sources) = (self.actions.clone(), self.sources.clone());
+        let filled = self.filled.clone();
         async move {
-            // A cache that will never be filled any more has been dropped with the controller.
-            let _ = gates.wait_until_ready().await;
-            let _ = workloads.wait_until_ready().await;
-            let _ = actions.wait_until_ready().await;
-            let _ = sources.wait_until_ready().await;
+            for cache in filled {
+                cache.cancelled().await;
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ use super::lease::{self, Election};
 use super::memory::Memory;
 use super::run::{self, Scope};
 use super::watch::RouteBook;
-use super::{crash, guard};
+use super::{crash, guard, survey};
 
 /// How long passes in flight may take to end after the stop.
 const GRACE: Duration = Duration::from_secs(20);
@@ -91,15 +91,16 @@ pub async fn start(settings: Settings, stop: CancellationToken) -> Result<(), St
     let metrics = Metrics::new();
     let health = Health::default();
     let server = Server::bind(settings.listen)?;
-    let serving = tokio::spawn(server.run(serve::router(metrics.clone(), health.clone()), stop.clone()));
+    let ended = CancellationToken::new();
+    let serving = tokio::spawn(server.run(serve::router(metrics.clone(), health.clone()), ended.clone()));
 
     let mut terms = lease::Settings::new(&settings.namespace, &settings.lease, &settings.pod);
     terms.lease = settings.lease_duration;
     terms.renew = settings.lease_duration * 2 / 3;
     terms.retry = settings.lease_duration / 8;
     let (election, leadership) = Election::new(terms.client(config)?, terms)?;
-    let ended = CancellationToken::new();
-    let electing = tokio::spawn(election.run(ended.clone()));
+    let resigned = CancellationToken::new();
+    let electing = tokio::spawn(election.run(resigned.clone()));
 
     let (events, publisher) = Events::new(client.clone(), Some(settings.pod.clone()));
     let publishing = tokio::spawn(publisher.run());
@@ -116,6 +117,7 @@ pub async fn start(settings: Settings, stop: CancellationToken) -> Result<(), St
     let audit = Audit::open(&settings.audit, None, move || dropped.audit_dropped())?;
     let context = Arc::new(Context {
         autoscalers: guard::kinds(&client).await,
+        optional: survey::Optional::discover(&client).await,
         client,
         namespace: settings.namespace,
         workloads: caches.workloads.clone(),
@@ -135,11 +137,16 @@ pub async fn start(settings: Settings, stop: CancellationToken) -> Result<(), St
         watch = scope.namespace.as_deref().unwrap_or("all namespaces"),
         "started"
     );
+    let unready = health.clone();
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        stopping.cancelled().await;
+        unready.stop();
+    });
     run::run(Arc::clone(&context), caches, scope, woken, stop.clone()).await;
 
     tracing::info!("stopping");
-    health.stop();
-    ended.cancel();
+    resigned.cancel();
     let _ = tokio::time::timeout(GRACE, electing).await;
     if !context.audit.flush(Duration::from_secs(2)) {
         tracing::warn!("the export of the audit log is not complete");
@@ -150,6 +157,7 @@ pub async fn start(settings: Settings, stop: CancellationToken) -> Result<(), St
     if let Some(outbox) = outbox {
         outbox.abort();
     }
+    ended.cancel();
     let _ = tokio::time::timeout(GRACE, serving).await;
     Ok(())
 }

@@ -10,7 +10,10 @@ use crate::decision::{Attempt, Decision, Facts, Millis, Outcome, Reason, Stage, 
 use super::context::{Context, Error};
 use super::crash::Write;
 use super::gather::Subject;
-use super::memory::GateKey;
+use super::memory::{GateKey, Known};
+
+/// How often ordinary waiting is told anew.
+const REFRESH: Millis = Millis::from_secs(15);
 
 /// Longest message, in characters.
 const MESSAGE: usize = 1024;
@@ -58,6 +61,15 @@ pub async fn store(context: &Context, subject: &Subject<'_>, facts: &Facts, deci
     {
         return Ok(());
     }
+    if ordinary(&known, &decision.state, decision.reason) && context.now() - known.told_at < REFRESH {
+        let state = decision.state.clone();
+        context.memory.update(&subject.key, &uid, |known| {
+            if let Some((_, written)) = &mut known.written {
+                *written = state;
+            }
+        });
+        return Ok(());
+    }
     let version = known
         .written
         .as_ref()
@@ -78,9 +90,11 @@ pub async fn store(context: &Context, subject: &Subject<'_>, facts: &Facts, deci
     match written {
         Ok(written) => {
             let version = written.resource_version().unwrap_or_default();
+            let now = context.now();
             context.memory.update(&subject.key, &uid, |known| {
                 known.written = Some((version, decision.state.clone()));
                 known.shown = Some(status);
+                known.told_at = now;
             });
             Ok(())
         }
@@ -92,6 +106,28 @@ pub async fn store(context: &Context, subject: &Subject<'_>, facts: &Facts, deci
             Err(error)
         }
     }
+}
+
+/// Whether a release only goes on waiting as before: then its status need not be written at once.
+/// When a window began and since when pods are awaited may be forgotten by a crash: the wait then
+/// begins anew, and nothing rises earlier.
+fn ordinary(known: &Known, state: &State, reason: Reason) -> bool {
+    let core = |state: &State| {
+        let mut state = state.clone();
+        if let Some(attempt) = &mut state.attempt {
+            (attempt.window, attempt.scaling) = (None, None);
+        }
+        state
+    };
+    let same = known
+        .written
+        .as_ref()
+        .is_some_and(|(_, written)| core(written) == core(state));
+    let shown = known.shown.as_ref().and_then(|shown| shown.reason.clone());
+    let before = Reason::ALL
+        .iter()
+        .find(|reason| Some(reason.word()) == shown.as_deref());
+    same && reason.is_ordinary() && before.is_some_and(|before| before.is_ordinary())
 }
 
 /// A merge patch in which what is absent is taken away.
@@ -220,35 +256,26 @@ fn weight(facts: &Facts, decision: &Decision) -> u8 {
 fn message(context: &Context, subject: &Subject<'_>, facts: &Facts, decision: &Decision) -> String {
     let blocked = |findings: Vec<String>| (!findings.is_empty()).then(|| findings.join("; "));
     let uid = subject.gate.uid().unwrap_or_default();
+    let known = context.memory.get(&subject.key, &uid);
+    let marked = || {
+        facts
+            .routes
+            .iter()
+            .find_map(|route| Some(route.mark.as_ref()?.record.rule.clone()))
+    };
+    let recorded = known.records.last().map(|record| record.rule.clone()).or_else(marked);
     let judged = facts
         .judged
         .as_ref()
         .map(|judged| judged.rule.clone())
         .filter(|rule| !rule.is_empty());
     let told = match decision.reason {
-        Reason::Preflight => context
-            .memory
-            .get(&subject.key, &uid)
-            .preflight
-            .and_then(|found| blocked(found.findings)),
-        Reason::Safe | Reason::NoHarm | Reason::Harm | Reason::LimitExceeded => judged,
-        Reason::Rejected => match decision.state.attempt.as_ref().map(|attempt| attempt.stage) {
-            Some(Stage::Rejected(why)) => {
-                let told = context
-                    .memory
-                    .get(&subject.key, &uid)
-                    .records
-                    .last()
-                    .map(|record| record.rule.clone());
-                Some(format!(
-                    "{} ({}). {}",
-                    told.unwrap_or_else(|| why.sentence().into()),
-                    why.word(),
-                    decision.reason.sentence()
-                ))
-            }
-            _ => None,
-        },
+        Reason::Preflight => known.preflight.and_then(|found| blocked(found.findings)),
+        Reason::Rejected => {
+            recorded.map(|rule| format!("{}. {}", rule.trim_end_matches('.'), decision.reason.sentence()))
+        }
+        _ if decision.outcome == Outcome::Abort => recorded,
+        Reason::Safe | Reason::NoHarm => judged,
         _ => None,
     };
     clipped(&told.unwrap_or_else(|| decision.reason.sentence().to_owned()))

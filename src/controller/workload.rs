@@ -1,5 +1,7 @@
 //! The canary's objects and the Deployment's handover label, as requests to the API server.
 
+use std::sync::Arc;
+
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
@@ -71,7 +73,12 @@ async fn grow(context: &Context, subject: &Subject<'_>, live: &Workload, pods: i
 
 /// The Service first: its endpoints are then there when the first pod is.
 async fn make(context: &Context, subject: &Subject<'_>, attempt: &Attempt, pods: i64) -> Result<(), Error> {
-    let canary = build(context, subject, attempt).await?;
+    let canary = &built(context, subject, attempt).await?.canary;
+    if let Some(kind) = &context.optional.backend_tls {
+        for copy in copies(context, subject, attempt.epoch).unwrap_or_default() {
+            create(context, subject, kind, copy).await?;
+        }
+    }
     for (resource, wanted) in [
         (service(), canary.service().clone()),
         (deployment(), canary.deployment(pods)),
@@ -81,11 +88,35 @@ async fn make(context: &Context, subject: &Subject<'_>, attempt: &Attempt, pods:
     Ok(())
 }
 
-/// The canary of the template that is held now.
+/// What was copied for the canary of an attempt; unknown after a restart.
+#[must_use]
+pub fn copies(context: &Context, subject: &Subject<'_>, epoch: i64) -> Option<Vec<Value>> {
+    let uid = subject.gate.uid().unwrap_or_default();
+    let known = context.memory.get(&subject.key, &uid).preflight?;
+    (known.epoch == epoch).then_some(known.copies)
+}
+
+/// The canary with what it was built from.
+#[derive(Debug)]
+pub struct Built {
+    /// The canary.
+    pub canary: Canary,
+    /// The user's Deployment as it was read.
+    pub deployment: Value,
+    /// The user's Service as it was read.
+    pub service: Value,
+}
+
+/// The canary of the template that is held now; read and built once per attempt.
 ///
 /// # Errors
 /// When no canary can be made of this workload, or the API server does not answer.
-pub async fn build(context: &Context, subject: &Subject<'_>, attempt: &Attempt) -> Result<Canary, Error> {
+pub async fn built(context: &Context, subject: &Subject<'_>, attempt: &Attempt) -> Result<Arc<Built>, Error> {
+    let uid = subject.gate.uid().unwrap_or_default();
+    let known = context.memory.get(&subject.key, &uid).built;
+    if let Some((_, built)) = known.filter(|(epoch, _)| *epoch == attempt.epoch) {
+        return Ok(built);
+    }
     let namespace = &subject.key.namespace;
     let workload = bounded(
         "read Deployment",
@@ -94,8 +125,15 @@ pub async fn build(context: &Context, subject: &Subject<'_>, attempt: &Attempt) 
     .await?;
     let target = &subject.gate.spec.target;
     let service = bounded("read Service", api(context, namespace, &service()).get(&target.service)).await?;
-    let workload = json!(workload);
-    let template = &workload["spec"]["template"];
+    let built = Arc::new(build(subject, attempt, (json!(workload), json!(service)))?);
+    context.memory.update(&subject.key, &uid, |known| {
+        known.built = Some((attempt.epoch, Arc::clone(&built)))
+    });
+    Ok(built)
+}
+
+fn build(subject: &Subject<'_>, attempt: &Attempt, (deployment, service): (Value, Value)) -> Result<Built, Error> {
+    let template = &deployment["spec"]["template"];
     if super::revision::revision(template) != attempt.revision {
         return Err(Error::Conflict(format!("Deployment {}", subject.workload())));
     }
@@ -106,13 +144,18 @@ pub async fn build(context: &Context, subject: &Subject<'_>, attempt: &Attempt) 
     let origin = Origin {
         gate: &subject.key.name,
         uid: &subject.gate.uid().unwrap_or_default(),
-        deployment: &workload,
-        service: &json!(service),
+        deployment: &deployment,
+        service: &service,
         template,
         revision: &attempt.revision,
         keep,
     };
-    Canary::new(&origin).map_err(|refusal| Error::Refused(refusal.to_string()))
+    let canary = Canary::new(&origin).map_err(|refusal| Error::Refused(refusal.to_string()))?;
+    Ok(Built {
+        canary,
+        deployment,
+        service,
+    })
 }
 
 /// Creates an object, or brings the one that is there to what is wanted, if it is ours.

@@ -28,7 +28,7 @@ pub(super) fn plan((on_inconclusive, then): (OnInconclusive, Then)) -> Plan {
     };
     Plan {
         policy_hash: "policy".into(),
-        interval: Millis::from_secs(10),
+        patience: Millis::from_secs(30),
         steps: vec![step(5), step(100)],
         holdback: share(5),
         on_inconclusive,

@@ -104,7 +104,7 @@ pub(super) fn plan() -> Plan {
     };
     Plan {
         policy_hash: String::new(),
-        interval: Millis::from_secs(10),
+        patience: Millis::from_secs(30),
         steps: vec![step(5), step(100)],
         holdback: Percent::ZERO,
         on_inconclusive: OnInconclusive::Hold,

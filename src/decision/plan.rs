@@ -10,8 +10,8 @@ use super::{Millis, Percent};
 pub struct Plan {
     /// SHA-256 of the policy the plan was frozen from: names it in every record.
     pub policy_hash: String,
-    /// Length of a tick: evidence older than three of them lets nothing rise.
-    pub interval: Millis,
+    /// How old evidence may be before it lets nothing rise: what the source needs in health.
+    pub patience: Millis,
     /// At least one; weights rise strictly and the last is 100.
     pub steps: Vec<Step>,
     /// What stable keeps at the last step so that it can still be compared; 0 to 50.

@@ -99,3 +99,47 @@ reasons! {
     /// The gate cannot be understood; the message says why.
     Invalid,
 }
+
+impl Reason {
+    /// Whether waiting for this reason is what every healthy release does.
+    #[must_use]
+    pub const fn is_ordinary(self) -> bool {
+        match self {
+            Self::AtRest
+            | Self::Adopted
+            | Self::NotRolledOut
+            | Self::Started
+            | Self::CanaryNotReady
+            | Self::RouteNotProgrammed
+            | Self::MinWindow
+            | Self::TooFew
+            | Self::Undecided
+            | Self::Safe
+            | Self::NoHarm
+            | Self::Committed
+            | Self::Completed
+            | Self::Reverted
+            | Self::Rejected
+            | Self::Deleted
+            | Self::NotLeader => true,
+            Self::CanaryDeadline
+            | Self::CanaryLost
+            | Self::Preflight
+            | Self::RouteDeadline
+            | Self::RouteMissing
+            | Self::NoEvidence
+            | Self::EvidenceDeadline
+            | Self::Inconclusive
+            | Self::Harm
+            | Self::LimitExceeded
+            | Self::HandoverDeadline
+            | Self::Requested
+            | Self::Suspended
+            | Self::Superseded
+            | Self::ForeignEdit
+            | Self::WorkloadMissing
+            | Self::Unheld
+            | Self::Invalid => false,
+        }
+    }
+}

@@ -6,6 +6,9 @@ use super::{
     Verdict, WorkloadFact, decide,
 };
 
+/// Time between two passes.
+const TICK: Millis = Millis::from_secs(10);
+
 pub(super) fn share(value: i64) -> Percent {
     Percent::try_from(value).expect("0 to 100")
 }
@@ -23,7 +26,7 @@ pub(super) fn plan() -> Plan {
     };
     Plan {
         policy_hash: "policy".into(),
-        interval: Millis::from_secs(10),
+        patience: Millis::from_secs(30),
         steps: [1, 5, 25, 50, 100].map(step).to_vec(),
         holdback: share(5),
         on_inconclusive: OnInconclusive::Hold,
@@ -235,7 +238,7 @@ impl World {
         let end = self.now + Millis::from_secs(secs);
         while self.now < end {
             self.pass();
-            self.now = self.now + self.plan.interval;
+            self.now = self.now + TICK;
         }
     }
 

@@ -50,9 +50,13 @@ impl Pass<'_> {
         if let Some(reason) = self.waiting(attempt).or_else(|| self.obstacle(attempt)) {
             return self.stay(state, attempt, reason);
         }
-        let Some(judged) = judged.filter(|judged| judged.blind_since.is_none() && self.fresh(attempt, judged)) else {
-            return self.look_again(self.stay(state, attempt, Reason::NoEvidence));
+        let Some(judged) = judged.filter(|judged| judged.at >= attempt.since) else {
+            // Evidence from before the weight was written speaks of another weight.
+            return self.look_again(self.stay(state, attempt, Reason::RouteNotProgrammed));
         };
+        if judged.blind_since.is_some() || !self.fresh(judged) {
+            return self.look_again(self.stay(state, attempt, Reason::NoEvidence));
+        }
         match attempt.window {
             None => self.open_window(state, attempt, judged),
             Some(since) => self.in_window(state, attempt, (step, since), judged),
@@ -108,12 +112,12 @@ impl Pass<'_> {
 
     /// No complete evidence: hold, and after the deadline what the policy says. Never raises.
     ///
-    /// A judge that has not spoken for three ticks counts as blind from its last word on.
+    /// A judge that has not spoken for longer than that counts as blind from its last word on.
     fn blind(&self, state: &State, attempt: &Attempt, judged: Option<&Judged>) -> Option<Decision> {
         let last_word = judged.map_or(attempt.since, |judged| judged.at.max(attempt.since));
         let since = match judged.and_then(|judged| judged.blind_since) {
             Some(since) => since.max(attempt.since),
-            None if self.now - last_word > self.patience() => last_word,
+            None if self.now - last_word > self.plan.patience => last_word,
             None => return None,
         };
         let deadline = since + self.plan.on_no_evidence.hold;
@@ -365,20 +369,13 @@ impl Pass<'_> {
             .or_else(|| self.facts.suspended.then_some(Reason::Suspended))
     }
 
-    /// How old evidence may be before it lets nothing rise: three ticks, at least 15 s, so that
-    /// a short interval does not make every busy moment of the source a gap.
-    fn patience(&self) -> Millis {
-        Millis(self.plan.interval.0.saturating_mul(3)).max(Millis::from_secs(15))
-    }
-
-    /// Evidence from before the weight was written speaks of another weight.
-    fn fresh(&self, attempt: &Attempt, judged: &Judged) -> bool {
-        judged.at >= attempt.since && self.now - judged.at <= self.patience()
+    fn fresh(&self, judged: &Judged) -> bool {
+        self.now - judged.at <= self.plan.patience
     }
 
     /// The judge wakes the machine when it has something to say; this is for when it has not.
     fn look_again(&self, mut decision: Decision) -> Decision {
-        decision.wake_at = Some(self.now + self.patience());
+        decision.wake_at = Some(self.now + self.plan.patience);
         decision
     }
 }

@@ -322,8 +322,8 @@ fn is_proved(case: &Case, trial: &Trial<'_>, step: usize) -> bool {
     else {
         return false;
     };
-    let patience = Millis(case.plan.interval.0 * 3).max(Millis::from_secs(15));
-    let complete = judged.blind_since.is_none() && case.now - judged.at <= patience && judged.at >= trial.attempt.since;
+    let complete =
+        judged.blind_since.is_none() && case.now - judged.at <= case.plan.patience && judged.at >= trial.attempt.since;
     let stayed = case.now - window;
     complete
         && stayed >= planned.min_window

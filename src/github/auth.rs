@@ -14,7 +14,7 @@ use super::client::{Call, SettingsError, exchange};
 use super::error::Error;
 
 /// A token is renewed this long before GitHub says it expires, so that none expires on the way.
-const RENEW_BEFORE: Duration = Duration::from_secs(60);
+const RENEW_BEFORE: Duration = Duration::from_mins(1);
 
 /// What Tollgate signs in with. Nothing of it is ever shown: not in logs, errors or `Debug`.
 #[derive(Debug, Clone)]
@@ -141,14 +141,13 @@ impl Auth {
     }
 
     async fn sign_in(&self, app: &App, repository: &str, number: u64) -> Result<Session, Error> {
-        let installation = match app.installation {
-            Some(id) => id,
-            None => {
-                let call = Call::new(Method::GET, format!("/repos/{repository}/installation"));
-                exchange::<Installation>(&self.root, call, StatusCode::OK, self.call_timeout)
-                    .await?
-                    .id
-            }
+        let installation = if let Some(id) = app.installation {
+            id
+        } else {
+            let call = Call::new(Method::GET, format!("/repos/{repository}/installation"));
+            exchange::<Installation>(&self.root, call, StatusCode::OK, self.call_timeout)
+                .await?
+                .id
         };
         let call = Call::new(Method::POST, format!("/app/installations/{installation}/access_tokens")).json(
             &TokenRequest {

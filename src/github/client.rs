@@ -179,14 +179,7 @@ where
         .map_err(|error| Error::away(format!("the answer broke off: {}", chain(error.as_ref()))))?
         .to_bytes();
     if parts.status != expected {
-        if parts.status.is_success() {
-            let message = format!("answered {} instead of {expected}", parts.status);
-            return Err(Error::Refused {
-                refusal: Refusal::Invalid,
-                message,
-            });
-        }
-        return Err(Error::of_answer(parts.status, &parts.headers, &body, SystemTime::now()));
+        return Err(unexpected(&parts, expected, &body));
     }
     // Only the place is told: the text of the error can hold what was read, and that may be a token.
     serde_json::from_slice(&body).map_err(|error| {
@@ -196,6 +189,25 @@ where
             error.classify()
         ))
     })
+}
+
+/// Reads an answer of another status than the call is made for.
+fn unexpected(parts: &http::response::Parts, expected: StatusCode, body: &[u8]) -> Error {
+    // What GitHub's support asks for first.
+    let request_id = parts.headers.get("x-github-request-id").and_then(|id| id.to_str().ok());
+    tracing::debug!(status = parts.status.as_u16(), request_id, "GitHub answered");
+    // After a 301 the client asks the new address with GET, as browsers do: nothing was created.
+    if parts.status == StatusCode::OK && expected == StatusCode::CREATED {
+        return Error::moved();
+    }
+    if parts.status.is_success() {
+        let message = format!("answered {} instead of {expected}", parts.status);
+        return Error::Refused {
+            refusal: Refusal::Invalid,
+            message,
+        };
+    }
+    Error::of_answer(parts.status, &parts.headers, body, SystemTime::now())
 }
 
 /// An error with its causes: the outermost alone says only "client error".

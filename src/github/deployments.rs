@@ -15,9 +15,6 @@ const PAGE: usize = 100;
 /// Pages read to find a deployment. One commit in one environment seldom has a second one.
 const PAGES: usize = 5;
 
-/// Older deployments that are looked at when a release is complete.
-const OLDER: usize = 30;
-
 /// Statuses read to learn what was last said.
 const RECENT: &str = "2";
 
@@ -157,7 +154,7 @@ impl GitHub {
             ("environment", report.environment.as_str()),
         ];
         for page in 1..=PAGES {
-            let found = self.list(&report.repository, &filter, PAGE, page).await?;
+            let found = self.list(&report.repository, &filter, page).await?;
             let ours = found.iter().find(|one| {
                 one.sha == report.sha && one.environment == report.environment && one.mark() == Some(mark_of(report))
             });
@@ -247,9 +244,11 @@ impl GitHub {
     }
 
     /// Makes the gate's older deployments in this environment inactive, newest first, up to one that already is.
+    ///
+    /// Looks at the environment's hundred newest: an older one is left over only in an environment that many share.
     async fn retire_older(&self, report: &Report, id: u64, pace: &mut Pace) -> Result<(), Error> {
         let filter = [("environment", report.environment.as_str())];
-        let all = self.list(&report.repository, &filter, OLDER, 1).await?;
+        let all = self.list(&report.repository, &filter, 1).await?;
         let ours = |one: &&Deployment| one.id < id && one.mark().is_some_and(|mark| mark.uid == report.gate_uid);
         for older in all.iter().filter(ours) {
             let newest = self.recent(&report.repository, older.id).await?.into_iter().next();
@@ -271,14 +270,8 @@ impl GitHub {
         Ok(())
     }
 
-    async fn list(
-        &self,
-        repository: &str,
-        filter: &[(&str, &str)],
-        size: usize,
-        page: usize,
-    ) -> Result<Vec<Deployment>, Error> {
-        let (size, page) = (size.to_string(), page.to_string());
+    async fn list(&self, repository: &str, filter: &[(&str, &str)], page: usize) -> Result<Vec<Deployment>, Error> {
+        let (size, page) = (PAGE.to_string(), page.to_string());
         let query = [filter, &[("per_page", size.as_str()), ("page", page.as_str())]].concat();
         let call = Call::new(Method::GET, format!("/repos/{repository}/deployments")).query(&query);
         self.call(repository, call, StatusCode::OK).await

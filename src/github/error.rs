@@ -10,8 +10,8 @@ use super::report::{cut, one_line};
 /// Longest text of GitHub's that is passed on, in characters.
 const MESSAGE_MAX: usize = 200;
 
-/// Longest wait that an answer can ask for. The primary limit is reset every hour.
-const WAIT_MAX: Duration = Duration::from_secs(3660);
+/// Longest wait that an answer can ask for. The limit on the number of calls is reset every hour.
+const WAIT_MAX: Duration = Duration::from_mins(61);
 
 /// A call to GitHub that did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,13 +41,13 @@ pub enum Error {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Refusal {
     /// 401: the token, the App's id or its key is no good.
-    #[error("GitHub does not accept the credentials")]
+    #[error("GitHub does not accept the credentials; check the token, or the App's id and key")]
     Credentials,
     /// 403: a permission is missing.
-    #[error("GitHub forbids the call")]
+    #[error("GitHub forbids the call; grant the permission Deployments: read and write")]
     Forbidden,
     /// 404, 410: no such repository, or it cannot be seen with these credentials.
-    #[error("GitHub finds no such repository or deployment")]
+    #[error("GitHub finds no such repository or deployment; check the name, and that the App is installed there")]
     NotFound,
     /// 422 and every other 4xx: GitHub does not accept what was sent.
     #[error("GitHub does not accept the request")]
@@ -92,6 +92,14 @@ impl Error {
         Self::Away(cut(&one_line(&what.to_string()), MESSAGE_MAX))
     }
 
+    pub(crate) fn moved() -> Self {
+        let message = "name the repository as it is called now".to_owned();
+        Self::Refused {
+            refusal: Refusal::Moved,
+            message,
+        }
+    }
+
     /// Reads an answer that is not a success.
     ///
     /// The rules for limits are those of "Rate limits for the REST API" in GitHub's documentation: 403 or 429 with
@@ -99,11 +107,7 @@ impl Error {
     pub(crate) fn of_answer(status: StatusCode, headers: &HeaderMap, body: &[u8], now: SystemTime) -> Self {
         let message = words_of(status, body);
         if status.is_redirection() {
-            let message = "name the repository as it is called now".to_owned();
-            return Self::Refused {
-                refusal: Refusal::Moved,
-                message,
-            };
+            return Self::moved();
         }
         if !status.is_client_error() || status == StatusCode::REQUEST_TIMEOUT {
             return Self::Away(format!("{}: {message}", status.as_u16()));
@@ -186,6 +190,14 @@ mod tests {
         Error::of_answer(StatusCode::from_u16(status).unwrap(), &map, body.as_bytes(), now)
     }
 
+    /// Status, headers, body, and the wait of a limit if it is one.
+    type Row<'a> = (
+        u16,
+        &'a [(&'static str, &'static str)],
+        &'a str,
+        Option<Option<Duration>>,
+    );
+
     #[test]
     fn limits_are_told_from_refusals() {
         let secondary = r#"{"message":"You have exceeded a secondary rate limit."}"#;
@@ -195,7 +207,7 @@ mod tests {
         let far = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "99999999999")];
         let plenty = [("x-ratelimit-remaining", "12"), ("x-ratelimit-reset", "1030")];
         let seconds = |s| Some(Some(Duration::from_secs(s)));
-        let table: [(u16, &[(&str, &str)], &str, Option<Option<Duration>>); 12] = [
+        let table: [Row<'_>; 12] = [
             (403, &[("retry-after", "7")], secondary, seconds(7)),
             (429, &[("retry-after", "7")], "", seconds(7)),
             (403, &[("retry-after", "999999")], secondary, seconds(3660)),
@@ -249,11 +261,10 @@ mod tests {
         assert_eq!(read(502, &[], &html).to_string(), "GitHub is away: 502: Bad Gateway");
         let long = format!("{{\"message\":\"a\\nb {}\"}}", "y".repeat(500));
         let text = read(422, &[], &long).to_string();
-        assert!(text.contains("a b y") && text.chars().count() < 260, "{text}");
+        assert!(text.contains("a b y") && text.chars().count() < 300, "{text}");
+        let expected = "GitHub forbids the call; grant the permission Deployments: read and write: \
+                        Forbidden (accepted permissions: deployments=write)";
         let hint = read(403, &[("x-accepted-github-permissions", "deployments=write")], "").to_string();
-        assert_eq!(
-            hint,
-            "GitHub forbids the call: Forbidden (accepted permissions: deployments=write)"
-        );
+        assert_eq!(hint, expected);
     }
 }

@@ -35,8 +35,8 @@ impl Default for Pacing {
         Self {
             between_writes: Duration::from_secs(1),
             first_retry: Duration::from_secs(1),
-            longest_retry: Duration::from_secs(300),
-            unsaid_limit: Duration::from_secs(60),
+            longest_retry: Duration::from_mins(5),
+            unsaid_limit: Duration::from_mins(1),
             capacity: 1024,
         }
     }

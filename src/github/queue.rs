@@ -188,7 +188,7 @@ mod tests {
     async fn a_closed_owner_waits_and_the_others_do_not() {
         let mut queue = Queue::new(10);
         let now = Instant::now();
-        let later = now + Duration::from_secs(60);
+        let later = now + Duration::from_mins(1);
         for (owner, revision) in [("a", "1"), ("b", "1"), ("a", "2")] {
             queue.put(step(owner, revision));
         }

@@ -133,7 +133,7 @@ fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -271,8 +271,8 @@ fn is_link(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn percent(share: i64) -> Option<Percent> {
-        Some(Percent::try_from(share).unwrap())
+    fn percent(share: i64) -> Percent {
+        Percent::try_from(share).unwrap()
     }
 
     pub(crate) fn report() -> Report {
@@ -292,15 +292,15 @@ mod tests {
     #[test]
     fn descriptions_hold_the_numbers_that_are_known() {
         let all = Numbers {
-            weight: percent(5),
+            weight: Some(percent(5)),
             requests: Some(1204),
             ratio: Some(0.98),
-            next: percent(25),
+            next: Some(percent(25)),
             why: "",
         };
         let none = Numbers::default();
         let because = |why| Numbers {
-            weight: percent(5),
+            weight: Some(percent(5)),
             why,
             ..Numbers::default()
         };
@@ -343,7 +343,7 @@ mod tests {
                 ReportState::Stepping,
                 Numbers {
                     ratio: Some(f64::NAN),
-                    weight: percent(1),
+                    weight: Some(percent(1)),
                     ..none.clone()
                 },
                 "1 %",
@@ -364,7 +364,7 @@ mod tests {
         for letter in ["x", "é", "ü·", "日本", "🚀", "👩\u{200d}💻"] {
             let why = letter.repeat(200);
             let numbers = Numbers {
-                weight: percent(50),
+                weight: Some(percent(50)),
                 requests: Some(u64::MAX),
                 why: &why,
                 ..Numbers::default()

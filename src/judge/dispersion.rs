@@ -15,7 +15,7 @@ use crate::decision::Arm;
 use super::packed;
 
 /// Pods looked at; more would say little new and cost state.
-const PODS: usize = 8;
+const PODS: usize = 6;
 /// Fewer pods than this say nothing about pods.
 const FEWEST_PODS: usize = 3;
 /// Minutes with events before the estimate replaces the default.
@@ -62,7 +62,7 @@ impl Pearson {
             let mean = all_events * total / all_totals;
             self.chi2 += (count - mean) * (count - mean) / mean;
         }
-        #[expect(clippy::cast_precision_loss, reason = "at most 8 pods")]
+        #[expect(clippy::cast_precision_loss, reason = "at most 6 pods")]
         let freedom = (pods - 1) as f64;
         self.freedom += freedom;
         self.minutes = self.minutes.saturating_add(1);
@@ -133,5 +133,71 @@ impl Dispersion {
     #[must_use]
     pub fn phi(&self, default: f64) -> Vec<f64> {
         self.tails.iter().map(|tail| tail.phi(default)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn minutes(count: i64, pods: &[f64]) -> Dispersion {
+        let mut seen = Dispersion::new(1);
+        for minute in 0..=count {
+            let arms: Vec<Arm> = pods
+                .iter()
+                .map(|events| Arm {
+                    events: vec![*events],
+                    total: 600.0,
+                })
+                .collect();
+            seen.observe(minute, &arms);
+        }
+        seen
+    }
+
+    #[test]
+    fn the_default_holds_until_enough_is_known() {
+        let even = [4.0, 5.0, 6.0];
+        let clumped = [0.0, 0.0, 15.0];
+        let cases = [
+            ("nothing seen", minutes(0, &even), 2.0, 2.0),
+            ("half an hour of even pods", minutes(30, &even), 2.0, 1.0),
+            ("a minute less", minutes(29, &even), 2.0, 2.0),
+            ("two pods say nothing", minutes(60, &[0.0, 15.0]), 2.0, 2.0),
+            ("no event says nothing", minutes(60, &[0.0, 0.0, 0.0]), 2.0, 2.0),
+            (
+                "clumps are believed early",
+                minutes(5, &clumped),
+                1.0,
+                15.0 * (1.0 + 2.0 * sqrt(0.2)),
+            ),
+            ("but not at once", minutes(4, &clumped), 1.0, 1.0),
+        ];
+        for (name, seen, default, wanted) in cases {
+            let phi = seen.phi(default);
+            assert!(
+                (phi.iter().sum::<f64>() - wanted).abs() < 1e-12,
+                "{name}: {phi:?} instead of {wanted}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_burst_that_all_pods_share_is_no_dispersion() {
+        let mut seen = Dispersion::new(1);
+        for minute in 0..=60 {
+            let events = if minute % 2 == 0 { 1.0 } else { 100.0 };
+            seen.observe(
+                minute,
+                &vec![
+                    Arm {
+                        events: vec![events],
+                        total: 600.0
+                    };
+                    5
+                ],
+            );
+        }
+        assert!((seen.phi(3.0).iter().sum::<f64>() - 1.0).abs() < 1e-12);
     }
 }

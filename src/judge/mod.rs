@@ -36,6 +36,8 @@ mod releases;
 #[cfg(test)]
 mod vectors;
 #[cfg(test)]
+mod verdicts;
+#[cfg(test)]
 mod world;
 
 pub use analysis::Analysis;

@@ -1,4 +1,9 @@
 //! What holds for every input.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::float_cmp,
+    reason = "a test may panic, and means exactly equal"
+)]
 
 use proptest::prelude::*;
 

@@ -178,7 +178,8 @@ struct Averages {
 struct Average {
     log_e: Vec<f64>,
     weights: Vec<f64>,
-    log_average: f64,
+    #[serde(rename = "log_average")]
+    wanted: f64,
 }
 
 #[test]
@@ -190,7 +191,7 @@ fn averages_of_e_values_agree() {
         worst.compare(
             || format!("{} values", case.log_e.len()),
             log_average(weighted),
-            case.log_average,
+            case.wanted,
         );
     }
     worst.assert_within(1e-12, 3);

@@ -4,7 +4,7 @@ use crate::decision::{Arm, Evidence, Millis, Percent, Tick};
 
 use super::{Analysis, MetricPlan, Settings, Shape};
 
-/// SplitMix64, so that a test sees the same world for ever.
+/// `SplitMix64`, so that a test sees the same world for ever.
 pub struct Dice(pub u64);
 
 impl Dice {
@@ -93,6 +93,12 @@ impl World {
 /// The steps of the design, the last one with 5 % held back.
 pub const WEIGHTS: [i64; 5] = [1, 5, 25, 50, 95];
 
+/// A weight as a share of the traffic.
+pub fn share(weight: i64) -> f64 {
+    f64::from(i32::try_from(weight).expect("a percentage")) / 100.0
+}
+
+/// Weights as the analysis takes them.
 pub fn percents(weights: &[i64]) -> Vec<Percent> {
     weights
         .iter()

@@ -1,4 +1,4 @@
-//! Routes of the Gateway API in the API server: HTTPRoute and GRPCRoute.
+//! Routes of the Gateway API in the API server: `HTTPRoute` and `GRPCRoute`.
 //!
 //! Every write is one JSON patch that first tests the resourceVersion of the route as it was read,
 //! so it happens on exactly that version or not at all. Nothing is repeated here: after a conflict
@@ -14,7 +14,7 @@ use kube::core::params::{GetParams, Patch, PatchParams};
 use serde_json::Value;
 
 use super::note::clip;
-use super::{Error, FIELD_MANAGER, Keep, Pair, Rbac, RouteKind, RouteRef, route};
+use super::{Ending, Error, FIELD_MANAGER, Pair, Rbac, RouteKind, RouteRef, route};
 use crate::decision::Mark;
 
 /// What this router needs.
@@ -85,22 +85,16 @@ impl GatewayApi {
     }
 
     /// Takes the pair out of `route` and hands its rules back: two requests, fewer when some of it
-    /// was done before. `attempt` is the attempt that is ending; a later one's split stays.
+    /// was done before.
     ///
     /// # Errors
     /// As [`apply`](Self::apply). After an error [`hand_back_due`] tells of a freshly read route
     /// whether only the hand-back is missing.
-    pub async fn restore(
-        &self,
-        at: &RouteRef,
-        route: &Value,
-        pair: &Pair,
-        (attempt, keep): (i64, Keep),
-    ) -> Result<Written, Error> {
-        let wanted = route::restored(route, pair, attempt, keep)?;
+    pub async fn restore(&self, at: &RouteRef, route: &Value, pair: &Pair, ending: Ending) -> Result<Written, Error> {
+        let wanted = route::restored(route, pair, ending)?;
         let mut done = self.write(at, route, wanted).await?;
         for tried in 1.. {
-            let Some(wanted) = route::handed_back(&done.route, pair, keep) else {
+            let Some(wanted) = route::handed_back(&done.route, pair, ending.keep) else {
                 break;
             };
             match self.write(at, &done.route, wanted).await {

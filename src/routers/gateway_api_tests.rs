@@ -1,4 +1,10 @@
 //! The calls, against an API server in memory that keeps one route.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that panics has failed"
+)]
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -11,7 +17,7 @@ use kube::Client;
 use serde_json::{Value, json};
 
 use super::gateway_api::GatewayApi;
-use super::route_tests::{checkout, mark, percent, route};
+use super::route_tests::{checkout, ending, mark, percent, route};
 use super::{Error, Keep, RouteKind, RouteRef, facts, hand_back_due};
 use crate::decision::Split;
 
@@ -172,7 +178,7 @@ async fn a_release_is_one_write_a_step_and_two_at_the_end() {
     let read = router.read(&http()).await.expect("read").expect("route");
     fake.asked();
     let restored = router
-        .restore(&http(), &read, &checkout(), (1, Keep::Fence))
+        .restore(&http(), &read, &checkout(), ending(Keep::Fence))
         .await
         .expect("restored");
     assert_eq!(restored.writes, 2);
@@ -257,7 +263,7 @@ async fn the_hand_back_reads_again_when_a_gateway_writes_its_status_meanwhile() 
     let status: Meanwhile = Some(|r| r["status"] = json!({"parents": []}));
     fake.meanwhile([None, status, status]);
     let done = router
-        .restore(&http(), &split, &checkout(), (1, Keep::Fence))
+        .restore(&http(), &split, &checkout(), ending(Keep::Fence))
         .await
         .expect("restored");
     assert_eq!(done.writes, 2);
@@ -284,7 +290,7 @@ async fn a_hand_back_that_never_comes_through_is_done_by_the_next_restore() {
     let status: Meanwhile = Some(|r| r["status"] = json!({"parents": []}));
     fake.meanwhile([None, status, status, status, status, status]);
     let error = router
-        .restore(&http(), &split, &checkout(), (1, Keep::Fence))
+        .restore(&http(), &split, &checkout(), ending(Keep::Fence))
         .await
         .expect_err("a busy route");
     assert_eq!(error, Error::Conflict("HTTPRoute shop/checkout".into()));
@@ -295,7 +301,7 @@ async fn a_hand_back_that_never_comes_through_is_done_by_the_next_restore() {
     );
     assert!(hand_back_due(&fake.live(), &checkout()));
     let done = router
-        .restore(&http(), &fake.live(), &checkout(), (1, Keep::Fence))
+        .restore(&http(), &fake.live(), &checkout(), ending(Keep::Fence))
         .await
         .expect("restored");
     assert_eq!((done.writes, hand_back_due(&fake.live(), &checkout())), (1, false));
@@ -315,7 +321,7 @@ async fn putting_the_rules_back_is_not_repeated_after_a_conflict() {
         (|r| r["spec"]["hostnames"] = json!(["new.example.com"])) as fn(&mut Value),
     )]);
     let error = router
-        .restore(&http(), &split, &checkout(), (1, Keep::Fence))
+        .restore(&http(), &split, &checkout(), ending(Keep::Fence))
         .await
         .expect_err("conflict");
     assert_eq!(error, Error::Conflict("HTTPRoute shop/checkout".into()));
@@ -393,7 +399,7 @@ async fn a_grpc_route_is_written_at_its_own_place() {
 
 #[tokio::test(start_paused = true)]
 async fn an_api_server_that_does_not_answer_is_given_up_after_5_seconds() {
-    let silent = Router::new().fallback(|| std::future::pending::<Response>());
+    let silent = Router::new().fallback(std::future::pending::<Response>);
     let router = GatewayApi::new(Client::new(silent, "shop"), "shop");
     let begun = tokio::time::Instant::now();
     let error = router

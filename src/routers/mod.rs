@@ -6,8 +6,9 @@
 //! not decided here; what is refused here is only what must never happen: a raise against a fence,
 //! a write on a route that changed since it was read, a weight that cannot be split exactly.
 //!
-//! - [`gateway_api`]: HTTPRoute and GRPCRoute, the calls;
+//! - [`gateway_api`]: `HTTPRoute` and `GRPCRoute`, the calls;
 //! - `route`: the same as a pure function from route to route, and `rules` for one rule of it;
+//! - `programmed`: what gateways report about it;
 //! - `note`: what is kept in the route's annotation; `owners`: who manages its rules.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -15,7 +16,10 @@ pub mod gateway_api;
 #[cfg(test)]
 mod gateway_api_tests;
 mod note;
+#[cfg(test)]
+mod note_tests;
 mod owners;
+mod programmed;
 mod route;
 #[cfg(test)]
 mod route_properties;
@@ -25,8 +29,8 @@ mod rules;
 
 use sha2::{Digest, Sha256};
 
-pub use gateway_api::GatewayApi;
-pub use route::{Keep, facts, hand_back_due};
+pub use gateway_api::{GatewayApi, Written};
+pub use route::{Ending, Keep, facts, hand_back_due};
 
 /// The field manager of every write of ours.
 pub const FIELD_MANAGER: &str = "tollgate";
@@ -76,7 +80,7 @@ impl RouteKind {
 /// split, and the canary gets the same port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
-    /// The ReleaseGate's name: it has its own annotation on the route.
+    /// The gate's name: it has its own annotation on the route.
     pub gate: String,
     /// The namespace of gate, route and both Services.
     pub namespace: String,

@@ -1,11 +1,21 @@
 //! A route as a whole: what it says, and what it becomes. No calls; from JSON to JSON.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::note::{Kept, Note, Original, Owner};
+use super::programmed::programmed;
 use super::rules::{Pairs, Rule};
 use super::{Error, Pair, SPLIT_LABEL, owners};
 use crate::decision::{Mark, Percent, RouteFact, SafeTarget, Split};
+
+/// How a pair leaves a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    /// The latest attempt that the decision knew of; a later one's split is left alone.
+    pub attempt: i64,
+    /// What stays in the annotation.
+    pub keep: Keep,
+}
 
 /// What stays of our annotation when a route is put back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,11 +112,11 @@ pub(super) fn split_at(route: &Value, pair: &Pair, mark: &Mark) -> Result<Value,
 /// back afterwards, see [`handed_back`].
 ///
 /// # Errors
-/// [`Error::Fenced`] when the route carries a later attempt than `attempt`.
-pub(super) fn restored(route: &Value, pair: &Pair, attempt: i64, keep: Keep) -> Result<Value, Error> {
+/// [`Error::Fenced`] when the route carries a later attempt than the one that is ending.
+pub(super) fn restored(route: &Value, pair: &Pair, ending: Ending) -> Result<Value, Error> {
     let live = Note::of(route, pair);
-    if let Some(mark) = live.as_ref().map(|n| &n.mark).filter(|m| m.epoch > attempt) {
-        return Err(refused(mark, attempt, Percent::ZERO));
+    if let Some(mark) = live.as_ref().map(|n| &n.mark).filter(|m| m.epoch > ending.attempt) {
+        return Err(refused(mark, ending.attempt, Percent::ZERO));
     }
     let mut rules = read(route, &pairs(route, pair));
     let originals = originals(route, pair, &rules);
@@ -120,7 +130,7 @@ pub(super) fn restored(route: &Value, pair: &Pair, attempt: i64, keep: Keep) -> 
             note.owners = former_owners(route, pair, Some(note.clone()));
             note.split = None;
         }
-        left(note, keep, &rules)
+        left(note, ending.keep, &rules)
     });
     Ok(assembled(route, pair, &rules, note.as_ref()))
 }
@@ -246,87 +256,18 @@ fn set(route: &mut Value, map: &str, key: &str, value: Option<String>) {
     let Some(metadata) = route.get_mut("metadata").and_then(Value::as_object_mut) else {
         return;
     };
-    match value {
-        Some(value) => {
-            let entries = metadata.entry(map).or_insert_with(|| json!({}));
-            if !entries.is_object() {
-                *entries = Value::Object(Map::new());
-            }
-            if let Some(entries) = entries.as_object_mut() {
-                entries.insert(key.to_owned(), value.into());
-            }
+    let Some(value) = value else {
+        let entries = metadata.get_mut(map).and_then(Value::as_object_mut);
+        if entries.is_some_and(|e| e.remove(key).is_some() && e.is_empty()) {
+            metadata.remove(map);
         }
-        None => {
-            let entries = metadata.get_mut(map).and_then(Value::as_object_mut);
-            let empty = entries.is_some_and(|e| e.remove(key).is_some() && e.is_empty());
-            if empty {
-                metadata.remove(map);
-            }
-        }
+        return;
+    };
+    let entries = metadata.entry(map).or_insert_with(|| json!({}));
+    if !entries.is_object() {
+        *entries = json!({});
     }
-}
-
-/// Whether for every gateway that the route asks for, some controller reports that it accepted this
-/// generation of the route and found its backends.
-fn programmed(route: &Value) -> bool {
-    let list = |at: &str, field: &str| {
-        route
-            .get(at)
-            .and_then(|o| o.get(field))
-            .and_then(Value::as_array)
-            .map_or(&[][..], Vec::as_slice)
-    };
-    let Some(generation) = route
-        .get("metadata")
-        .and_then(|m| m.get("generation"))
-        .and_then(Value::as_i64)
-    else {
-        return false;
-    };
-    let namespace = route
-        .get("metadata")
-        .and_then(|m| m.get("namespace"))
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let asked = list("spec", "parentRefs");
-    let reports = list("status", "parents");
-    let taken_up = |asked: &Value| {
-        reports.iter().any(|report| {
-            report
-                .get("parentRef")
-                .is_some_and(|about| same_parent(asked, about, namespace))
-                && ["Accepted", "ResolvedRefs"]
-                    .iter()
-                    .all(|kind| holds(report, kind, generation))
-        })
-    };
-    !asked.is_empty() && asked.iter().all(taken_up)
-}
-
-/// Whether two references name the same parent, with the API's defaults filled in.
-fn same_parent(one: &Value, other: &Value, namespace: &str) -> bool {
-    let defaults = [
-        ("group", "gateway.networking.k8s.io"),
-        ("kind", "Gateway"),
-        ("namespace", namespace),
-        ("sectionName", ""),
-    ];
-    let text = |parent: &Value, field: &str, default: &str| {
-        parent.get(field).and_then(Value::as_str).unwrap_or(default).to_owned()
-    };
-    defaults
-        .iter()
-        .all(|(field, default)| text(one, field, default) == text(other, field, default))
-        && one.get("name") == other.get("name")
-        && one.get("port").and_then(Value::as_i64) == other.get("port").and_then(Value::as_i64)
-}
-
-/// Whether a condition is True, as seen at this generation.
-fn holds(report: &Value, kind: &str, generation: i64) -> bool {
-    let conditions = report.get("conditions").and_then(Value::as_array);
-    conditions.into_iter().flatten().any(|c| {
-        c.get("type").and_then(Value::as_str) == Some(kind)
-            && c.get("status").and_then(Value::as_str) == Some("True")
-            && c.get("observedGeneration").and_then(Value::as_i64) == Some(generation)
-    })
+    if let Some(entries) = entries.as_object_mut() {
+        entries.insert(key.to_owned(), value.into());
+    }
 }

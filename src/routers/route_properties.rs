@@ -1,4 +1,10 @@
 //! What holds for every route, not only for those that came to mind.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that panics has failed"
+)]
 
 use proptest::collection::vec;
 use proptest::option;
@@ -6,7 +12,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::route::{restored, split_at};
-use super::route_tests::{checkout, mark, percent, put_back, route};
+use super::route_tests::{checkout, ending, mark, percent, put_back, route};
 use super::{Keep, Pair, facts};
 use crate::decision::Split;
 
@@ -218,7 +224,7 @@ proptest! {
         for odd in [odd, noted, inside, listed] {
             let _ = facts(Some(&odd), &checkout());
             let _ = split_at(&odd, &checkout(), &mark(1, step));
-            let _ = restored(&odd, &checkout(), 1, Keep::Nothing).map(|r| super::route::handed_back(&r, &checkout(), Keep::Nothing));
+            let _ = restored(&odd, &checkout(), ending(Keep::Nothing)).map(|r| super::route::handed_back(&r, &checkout(), Keep::Nothing));
         }
     }
 }

@@ -1,10 +1,15 @@
 //! Routes before, during and after a release, as people and gateways write them.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that panics has failed"
+)]
 
 use serde_json::{Value, json};
 
-use super::note::Note;
 use super::route::{handed_back, restored, split_at};
-use super::{Error, Keep, Pair, SPLIT_LABEL, facts, hand_back_due};
+use super::{Ending, Error, Keep, Pair, facts};
 use crate::decision::{Mark, Millis, Outcome, Percent, Reason, Record, Revision, SafeTarget, Split};
 
 pub(super) fn yaml(text: &str) -> Value {
@@ -66,12 +71,12 @@ pub(super) fn route(rules: &str) -> Value {
     })
 }
 
-fn rules(route: &Value) -> &Value {
+pub(super) fn rules(route: &Value) -> &Value {
     route.pointer("/spec/rules").expect("rules")
 }
 
 /// The weights of one rule as `name:weight`, `name` alone where it is omitted.
-fn weights(route: &Value, rule: usize) -> String {
+pub(super) fn weights(route: &Value, rule: usize) -> String {
     let backends = route
         .pointer(&format!("/spec/rules/{rule}/backendRefs"))
         .and_then(Value::as_array);
@@ -91,9 +96,14 @@ pub(super) fn split(route: &Value, pair: &Pair, weight: u8) -> Value {
     split_at(route, pair, &mark(1, weight)).expect("nothing forbids it")
 }
 
+/// The end of attempt 1.
+pub(super) fn ending(keep: Keep) -> Ending {
+    Ending { attempt: 1, keep }
+}
+
 /// Restored and handed back, as the API server would have it after both writes.
 pub(super) fn put_back(route: &Value, pair: &Pair) -> Value {
-    let restored = restored(route, pair, 1, Keep::Fence).expect("the same attempt");
+    let restored = restored(route, pair, ending(Keep::Fence)).expect("the same attempt");
     handed_back(&restored, pair, Keep::Fence).unwrap_or(restored)
 }
 
@@ -342,107 +352,104 @@ fn shapes_that_no_api_server_would_store_are_read_without_harm() {
         let read = facts(Some(&odd), &checkout());
         assert!(!read.programmed);
         let _ = split_at(&odd, &checkout(), &mark(1, 5));
-        let _ = restored(&odd, &checkout(), 1, Keep::Nothing);
+        let _ = restored(&odd, &checkout(), ending(Keep::Nothing));
     }
+}
+
+/// A rule with this path and these backends.
+fn rule(path: &str, backends: &str) -> String {
+    format!("{{matches: [{{path: {{value: {path}}}}}], backendRefs: [{backends}]}}")
 }
 
 #[test]
 fn edits_by_others_in_flight_are_seen_and_put_right() {
-    let written = "[{matches: [{path: {value: /a}}], backendRefs: [{name: checkout}, {name: old, weight: 2}]}, \
-                   {matches: [{path: {value: /b}}], backendRefs: [{name: checkout, weight: 4}]}]";
-    let reversed = "[{matches: [{path: {value: /b}}], backendRefs: [{name: checkout, weight: 4}]}, \
-                    {matches: [{path: {value: /a}}], backendRefs: [{name: checkout}, {name: old, weight: 2}]}]";
-    let backends = |r: &mut Value, rule: usize, to: &str| r["spec"]["rules"][rule]["backendRefs"] = yaml(to);
-    type Edit = Box<dyn Fn(&mut Value)>;
-    let cases: Vec<(&str, Edit, Split, &str)> = vec![
+    let a = rule("/a", "{name: checkout}, {name: old, weight: 2}");
+    let b = rule("/b", "{name: checkout, weight: 4}");
+    let written = format!("[{a}, {b}]");
+    let pair = "{name: checkout, weight: 95}, {name: checkout-canary, weight: 5}, {name: old, weight: 200}";
+    let a5 = rule("/a", pair);
+    let b5 = rule(
+        "/b",
+        "{name: checkout, weight: 380}, {name: checkout-canary, weight: 20}",
+    );
+    let other_weights = "[{backendRefs: [{name: checkout, weight: 8}, {name: old, weight: 2}]}]".to_owned();
+    let raised = rule("/b", "{name: checkout, weight: 1}, {name: checkout-canary, weight: 9}");
+    let canary_only = rule("/b", "{name: checkout-canary, weight: 20}");
+    let (a_bare, b_bare) = (
+        rule("/a", "{name: checkout, weight: 95}, {name: old, weight: 200}"),
+        rule("/b", "{name: checkout, weight: 380}"),
+    );
+    let filtered5 = "{name: checkout, weight: 380, filters: [{type: URLRewrite}]}, {name: checkout-canary, weight: 20}";
+    let filtered = rule("/b", "{name: checkout, weight: 4, filters: [{type: URLRewrite}]}");
+    let added = "{backendRefs: [{name: checkout}]}";
+    let gone = "[{backendRefs: [{name: old, weight: 2}]}]".to_owned();
+    for (what, edited, says, after) in [
+        (
+            "nothing",
+            format!("[{a5}, {b5}]"),
+            Split::At(percent(5)),
+            written.clone(),
+        ),
         (
             "rules reordered",
-            Box::new(|r| r["spec"]["rules"].as_array_mut().expect("rules").reverse()),
+            format!("[{b5}, {a5}]"),
             Split::At(percent(5)),
-            reversed,
+            format!("[{b}, {a}]"),
         ),
-        (
-            "git applied again",
-            Box::new(move |r| r["spec"]["rules"] = yaml(written)),
-            Split::AtRest,
-            written,
-        ),
+        ("git applied again", written.clone(), Split::AtRest, written.clone()),
         (
             "git applied with other weights",
-            Box::new(|r| {
-                r["spec"]["rules"] = yaml("[{backendRefs: [{name: checkout, weight: 8}, {name: old, weight: 2}]}]")
-            }),
+            other_weights.clone(),
             Split::AtRest,
-            "[{backendRefs: [{name: checkout, weight: 8}, {name: old, weight: 2}]}]",
+            other_weights,
         ),
         (
             "canary raised by hand",
-            Box::new(move |r| {
-                backends(
-                    r,
-                    1,
-                    "[{name: checkout, weight: 1}, {name: checkout-canary, weight: 9}]",
-                )
-            }),
+            format!("[{a5}, {raised}]"),
             Split::Uneven(percent(90)),
-            written,
+            written.clone(),
         ),
         (
-            "canary taken out by hand, our weights left",
-            Box::new(move |r| {
-                backends(r, 0, "[{name: checkout, weight: 95}, {name: old, weight: 200}]");
-                backends(r, 1, "[{name: checkout, weight: 380}]");
-            }),
+            "canary taken out, our weights left",
+            format!("[{a_bare}, {b_bare}]"),
             Split::AtRest,
-            written,
+            written.clone(),
         ),
         (
-            "matches changed by hand",
-            Box::new(|r| r["spec"]["rules"][0]["matches"][0]["path"]["value"] = "/c".into()),
+            "matches changed: the weight that was left out is lost, its share is not",
+            format!("[{}, {b5}]", rule("/c", pair)),
             Split::At(percent(5)),
-            "[{matches: [{path: {value: /c}}], backendRefs: [{name: checkout, weight: 1}, {name: old, weight: 2}]}, \
-              {matches: [{path: {value: /b}}], backendRefs: [{name: checkout, weight: 4}]}]",
+            format!(
+                "[{}, {b}]",
+                rule("/c", "{name: checkout, weight: 1}, {name: old, weight: 2}")
+            ),
         ),
         (
             "a filter on stable only",
-            Box::new(|r| r["spec"]["rules"][1]["backendRefs"][0]["filters"] = json!([{"type": "URLRewrite"}])),
+            format!("[{a5}, {}]", rule("/b", filtered5)),
             Split::At(percent(5)),
-            "[{matches: [{path: {value: /a}}], backendRefs: [{name: checkout}, {name: old, weight: 2}]}, \
-              {matches: [{path: {value: /b}}], backendRefs: [{name: checkout, weight: 4, filters: [{type: URLRewrite}]}]}]",
+            format!("[{a}, {filtered}]"),
         ),
         (
             "stable taken out of a rule",
-            Box::new(move |r| backends(r, 1, "[{name: checkout-canary, weight: 20}]")),
+            format!("[{a5}, {canary_only}]"),
             Split::Uneven(percent(100)),
             written,
         ),
         (
             "a rule added",
-            Box::new(|r| {
-                r["spec"]["rules"]
-                    .as_array_mut()
-                    .expect("rules")
-                    .insert(0, json!({"backendRefs": [{"name": "checkout"}]}))
-            }),
+            format!("[{added}, {a5}, {b5}]"),
             Split::Uneven(percent(5)),
-            "[{backendRefs: [{name: checkout}]}, \
-              {matches: [{path: {value: /a}}], backendRefs: [{name: checkout}, {name: old, weight: 2}]}, \
-              {matches: [{path: {value: /b}}], backendRefs: [{name: checkout, weight: 4}]}]",
+            format!("[{added}, {a}, {b}]"),
         ),
-        (
-            "service taken out",
-            Box::new(|r| r["spec"]["rules"] = json!([{"backendRefs": [{"name": "old", "weight": 2}]}])),
-            Split::Missing,
-            "[{backendRefs: [{name: old, weight: 2}]}]",
-        ),
-    ];
-    for (what, edit, says, after) in cases {
-        let mut edited = split(&route(written), &checkout(), 5);
-        edit(&mut edited);
-        assert_eq!(facts(Some(&edited), &checkout()).split, says, "{what}");
-        assert_eq!(rules(&put_back(&edited, &checkout())), &yaml(after), "{what}: restored");
+        ("service taken out", gone.clone(), Split::Missing, gone),
+    ] {
+        let mut route = split(&route(&format!("[{a}, {b}]")), &checkout(), 5);
+        route["spec"]["rules"] = yaml(&edited);
+        assert_eq!(facts(Some(&route), &checkout()).split, says, "{what}");
+        assert_eq!(rules(&put_back(&route, &checkout())), &yaml(&after), "{what}: restored");
         if says != Split::Missing {
-            let again = split(&edited, &checkout(), 5);
+            let again = split(&route, &checkout(), 5);
             assert_eq!(
                 facts(Some(&again), &checkout()).split,
                 Split::At(percent(5)),
@@ -450,7 +457,7 @@ fn edits_by_others_in_flight_are_seen_and_put_right() {
             );
             assert_eq!(
                 rules(&put_back(&again, &checkout())),
-                &yaml(after),
+                &yaml(&after),
                 "{what}: written again and restored"
             );
         }
@@ -534,428 +541,4 @@ fn a_route_that_gives_the_service_nothing_can_be_fenced_but_not_split() {
     .expect("safe");
     assert!(facts(Some(&fenced), &checkout()).mark.expect("mark").fenced);
     assert_eq!(rules(&fenced), rules(&written));
-}
-
-#[test]
-fn a_mark_is_obeyed_by_whoever_writes() {
-    let canary = SafeTarget::Canary;
-    let fenced = |epoch, weight| Mark {
-        fenced: true,
-        ..mark(epoch, weight)
-    };
-    let committed = |epoch, weight| Mark {
-        safe: canary,
-        ..mark(epoch, weight)
-    };
-    let started = route("[{backendRefs: [{name: checkout}]}]");
-    for (what, live, next, allowed) in [
-        ("the same attempt goes on", mark(2, 5), mark(2, 25), true),
-        ("the same attempt goes back", mark(2, 25), mark(2, 0), true),
-        ("an earlier attempt raises", mark(2, 5), mark(1, 25), false),
-        (
-            "an earlier attempt lowers, but not to safety",
-            mark(2, 25),
-            mark(1, 5),
-            false,
-        ),
-        ("an earlier attempt lowers to safety", mark(2, 25), mark(1, 0), true),
-        ("a fenced attempt raises", fenced(2, 0), mark(2, 1), false),
-        (
-            "a fenced attempt is brought to safety again",
-            fenced(2, 0),
-            mark(2, 0),
-            true,
-        ),
-        ("the next attempt passes the fence", fenced(2, 0), mark(3, 1), true),
-        (
-            "after the commit point, zero by a stale view",
-            committed(2, 100),
-            fenced(2, 0),
-            false,
-        ),
-        (
-            "after the commit point, a step by a stale view",
-            committed(2, 100),
-            mark(2, 50),
-            false,
-        ),
-        (
-            "after the commit point, zero by an earlier attempt",
-            committed(2, 100),
-            fenced(1, 0),
-            false,
-        ),
-        (
-            "after the commit point, its safe weight",
-            committed(2, 50),
-            mark(2, 100),
-            true,
-        ),
-        ("the commit point", mark(2, 95), committed(2, 100), true),
-    ] {
-        let mut before = split_at(
-            &started,
-            &checkout(),
-            &Mark {
-                weight: percent(50),
-                ..mark(live.epoch, 50)
-            },
-        )
-        .expect("free");
-        before["metadata"]["annotations"][checkout().annotation()] = Note {
-            mark: live.clone(),
-            ..Note::of(&before, &checkout()).expect("note")
-        }
-        .print()
-        .into();
-        match split_at(&before, &checkout(), &next) {
-            Ok(after) => {
-                assert!(allowed, "{what}");
-                let read = facts(Some(&after), &checkout());
-                let left = read.mark.expect("mark");
-                assert_eq!(read.split, Split::At(next.weight), "{what}");
-                assert_eq!(left.epoch, live.epoch.max(next.epoch), "{what}: never a lower epoch");
-                assert!(
-                    next.epoch > live.epoch || left.fenced || !live.fenced,
-                    "{what}: a fence stays"
-                );
-                assert!(
-                    next.epoch > live.epoch || live.safe != canary || left.safe == canary,
-                    "{what}: so does safety"
-                );
-                assert_eq!(left.record, next.record, "{what}: the record is the writer's");
-            }
-            Err(error) => {
-                assert!(!allowed, "{what}: {error}");
-                let safe = live.safe.weight().get();
-                assert_eq!(
-                    error,
-                    Error::Fenced {
-                        attempt: next.epoch,
-                        weight: next.weight.get(),
-                        live: live.epoch,
-                        fenced: live.fenced,
-                        safe
-                    },
-                    "{what}"
-                );
-            }
-        }
-    }
-}
-
-#[test]
-fn an_ending_attempt_does_not_end_a_later_one() {
-    let shown = split_at(&route("[{backendRefs: [{name: checkout}]}]"), &checkout(), &mark(2, 5)).expect("free");
-    let error = restored(&shown, &checkout(), 1, Keep::Nothing).expect_err("attempt 2 is in flight");
-    assert_eq!(
-        error.to_string(),
-        "attempt 1 may not write weight 0: the route carries attempt 2; only its safe weight, 0, may be written"
-    );
-}
-
-#[test]
-fn a_fence_stays_at_rest_until_the_gate_goes() {
-    let written = route("[{backendRefs: [{name: checkout}]}]");
-    let shown = split(&written, &checkout(), 5);
-    let fence = Mark {
-        fenced: true,
-        ..mark(1, 0)
-    };
-    let aborted = split_at(&shown, &checkout(), &fence).expect("abort");
-    let rest = put_back(&aborted, &checkout());
-    assert_eq!(rules(&rest), rules(&written));
-    let read = facts(Some(&rest), &checkout());
-    assert_eq!((read.split, read.mark), (Split::AtRest, Some(fence)));
-    assert_eq!(
-        split_at(&rest, &checkout(), &mark(1, 1)).map(|_| ()),
-        Err(Error::Fenced {
-            attempt: 1,
-            weight: 1,
-            live: 1,
-            fenced: true,
-            safe: 0,
-        })
-    );
-    let size = rest["metadata"]["annotations"][checkout().annotation()]
-        .as_str()
-        .expect("fence")
-        .len();
-    assert!(size < 1024, "{size}");
-    let gone = restored(&rest, &checkout(), 1, Keep::Nothing).expect("the same attempt");
-    assert_eq!(gone, written);
-}
-
-#[test]
-fn the_label_is_there_exactly_while_a_canary_is_named() {
-    let written = route("[{backendRefs: [{name: checkout}]}]");
-    let label = |r: &Value| r["metadata"]["labels"].get(SPLIT_LABEL).cloned();
-    let shown = split(&written, &checkout(), 5);
-    assert_eq!(label(&shown), Some("in-flight".into()));
-    assert_eq!(label(&split(&shown, &checkout(), 0)), Some("in-flight".into()));
-    let restored = restored(&shown, &checkout(), 1, Keep::Fence).expect("the same attempt");
-    assert_eq!(label(&restored), None);
-    assert!(
-        restored.pointer("/metadata/labels").is_none(),
-        "an empty map is not left behind"
-    );
-}
-
-#[test]
-fn a_crash_before_the_hand_back_is_seen_and_repaired() {
-    let written = route("[{backendRefs: [{name: checkout}]}]");
-    let mut shown = split(&written, &checkout(), 5);
-    // What the API server does with the fields that a writer changes.
-    shown["metadata"]["managedFields"] = json!([
-        {"manager": "argocd-controller", "operation": "Apply", "apiVersion": "gateway.networking.k8s.io/v1",
-         "time": "2026-11-21T16:00:45Z", "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:parentRefs": {}}}},
-        {"manager": "tollgate", "operation": "Update", "apiVersion": "gateway.networking.k8s.io/v1",
-         "time": "2026-11-21T16:00:47Z", "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:rules": {}}}},
-        {"manager": "traefik", "operation": "Update", "apiVersion": "gateway.networking.k8s.io/v1", "subresource": "status",
-         "time": "2026-11-21T16:00:47Z", "fieldsType": "FieldsV1", "fieldsV1": {"f:status": {}}},
-    ]);
-    let mut next = split(&shown, &checkout(), 25);
-    next["metadata"]["managedFields"] = shown["metadata"]["managedFields"].clone();
-    let crashed = restored(&next, &checkout(), 1, Keep::Fence).expect("the same attempt");
-    assert_eq!(rules(&crashed), rules(&written));
-    assert!(hand_back_due(&crashed, &checkout()));
-    assert!(
-        facts(Some(&crashed), &checkout()).mark.is_some(),
-        "the machine still sees a mark, and restores again"
-    );
-    assert_eq!(
-        restored(&crashed, &checkout(), 1, Keep::Fence).as_ref(),
-        Ok(&crashed),
-        "which changes nothing more"
-    );
-
-    let mut back = handed_back(&crashed, &checkout(), Keep::Fence).expect("due");
-    assert!(!hand_back_due(&back, &checkout()));
-    let fields = back["metadata"]["managedFields"].as_array_mut().expect("list");
-    assert_eq!(fields.pop().expect("status")["manager"], "traefik");
-    assert_eq!(back, written);
-}
-
-#[test]
-fn rules_go_back_to_an_owner_that_has_no_entry_left_and_are_left_to_one_that_took_them() {
-    let mut shown = split(&route("[{backendRefs: [{name: checkout}]}]"), &checkout(), 5);
-    let ours = json!({"manager": "tollgate", "operation": "Update", "apiVersion": "gateway.networking.k8s.io/v1",
-                      "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:labels": {}}, "f:spec": {"f:rules": {}}}});
-    shown["metadata"]["managedFields"] = json!([ours]);
-    let back = put_back(&shown, &checkout());
-    assert_eq!(
-        back["metadata"]["managedFields"],
-        json!([
-            {"manager": "tollgate", "operation": "Update", "apiVersion": "gateway.networking.k8s.io/v1",
-             "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:labels": {}}}},
-            {"manager": "argocd-controller", "operation": "Apply", "apiVersion": "gateway.networking.k8s.io/v1",
-             "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:rules": {}}}},
-        ])
-    );
-    let taken = json!([{"manager": "kubectl-edit", "operation": "Update", "apiVersion": "gateway.networking.k8s.io/v1",
-                        "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:rules": {}}}}]);
-    shown["metadata"]["managedFields"] = taken.clone();
-    assert_eq!(put_back(&shown, &checkout())["metadata"]["managedFields"], taken);
-}
-
-#[test]
-fn what_somebody_else_wrote_into_our_annotation_counts_as_no_mark() {
-    let shown = split(&route("[{backendRefs: [{name: checkout}]}]"), &checkout(), 5);
-    let ours = shown["metadata"]["annotations"][checkout().annotation()]
-        .as_str()
-        .expect("note")
-        .to_owned();
-    let too_long = format!("{ours}{}", " ".repeat(33 * 1024));
-    let nested = "[".repeat(20_000);
-    for hostile in [
-        "",
-        "null",
-        "{}",
-        "[]",
-        "\u{0}",
-        "{\"mark\":{}}",
-        "{\"mark\":null}",
-        too_long.as_str(),
-        nested.as_str(),
-        &ours.replace("\"weight\":5", "\"weight\":101"),
-        &ours.replace("\"weight\":5", "\"weight\":4.5"),
-        &ours.replace("\"epoch\":1", "\"epoch\":99999999999999999999"),
-    ] {
-        let mut route = shown.clone();
-        route["metadata"]["annotations"][checkout().annotation()] = hostile.into();
-        let read = facts(Some(&route), &checkout());
-        assert_eq!((read.split, read.mark), (Split::At(percent(5)), None), "{hostile:.40}");
-        let again = split_at(&route, &checkout(), &mark(1, 0)).expect("lowering needs no mark");
-        assert_eq!(weights(&again, 0), "checkout:100 checkout-canary:0");
-        assert_eq!(weights(&put_back(&again, &checkout()), 0), "checkout:1");
-    }
-    let mut route = shown.clone();
-    route["metadata"]["annotations"][checkout().annotation()] = 7.into();
-    assert_eq!(facts(Some(&route), &checkout()).mark, None);
-}
-
-#[test]
-fn a_hostile_note_of_another_gate_cannot_take_our_service_or_weights_out_of_range() {
-    let shown = split(
-        &route("[{backendRefs: [{name: checkout, weight: 2}, {name: old}]}]"),
-        &checkout(),
-        5,
-    );
-    let note = Note::of(&shown, &checkout()).expect("note");
-    let kept = note.split.clone().expect("split");
-    for (service, canary) in [
-        ("checkout", "old"),
-        ("old", "checkout"),
-        ("checkout-canary", "checkout"),
-        ("x", "y"),
-    ] {
-        let mut split = kept.clone();
-        (split.service, split.canary) = (service.into(), canary.into());
-        for original in &mut split.original {
-            original.weights = vec![Some(i64::MAX), Some(-1)];
-        }
-        let mut route = shown.clone();
-        let text = Note {
-            split: Some(split),
-            ..note.clone()
-        }
-        .print();
-        route["metadata"]["annotations"]["traffic.tollgate.dev/evil"] = text.into();
-        let again = super::route::split_at(&route, &checkout(), &mark(1, 25)).expect("free");
-        assert_eq!(
-            weights(&again, 0),
-            "checkout:150 checkout-canary:50 old:100",
-            "{service}"
-        );
-    }
-}
-
-#[test]
-fn long_texts_are_clipped_between_characters_and_the_mark_survives_the_trip() {
-    let mut long = mark(1, 5);
-    long.record.rule = "ü".repeat(5000);
-    long.record.by = Some("someone@example.com".repeat(100));
-    let shown = split_at(&route("[{backendRefs: [{name: checkout}]}]"), &checkout(), &long).expect("free");
-    let text = shown["metadata"]["annotations"][checkout().annotation()]
-        .as_str()
-        .expect("note")
-        .to_owned();
-    assert!(text.len() < 2048 + 512, "{}", text.len());
-    let read = facts(Some(&shown), &checkout()).mark.expect("mark");
-    assert!(read.record.rule.ends_with('…') && read.record.rule.len() <= 1024);
-    assert_eq!(
-        Mark {
-            record: long.record.clone(),
-            ..read
-        },
-        long
-    );
-    let short = split(&route("[{backendRefs: [{name: checkout}]}]"), &checkout(), 5);
-    assert_eq!(facts(Some(&short), &checkout()).mark, Some(mark(1, 5)));
-}
-
-#[test]
-fn an_annotation_is_named_after_its_gate_within_63_characters() {
-    let name = |gate: &str| Pair::new(gate, "shop", "checkout").annotation();
-    assert_eq!(name("checkout"), "traffic.tollgate.dev/checkout");
-    assert_eq!(name(&"g".repeat(63)).len(), "traffic.tollgate.dev/".len() + 63);
-    let (long, other) = (format!("{}a", "g.".repeat(60)), format!("{}b", "g.".repeat(60)));
-    for gate in [&long, &other] {
-        let key = name(gate).trim_start_matches("traffic.tollgate.dev/").to_owned();
-        assert!(
-            key.len() <= 63 && key.ends_with(|c: char| c.is_ascii_alphanumeric()),
-            "{key}"
-        );
-    }
-    assert_ne!(name(&long), name(&other));
-}
-
-#[test]
-fn a_route_is_programmed_when_every_gateway_has_taken_up_this_generation() {
-    let report = |gateway: &str, accepted: &str, resolved: &str, generation: i64| {
-        json!({"controllerName": "x", "parentRef": {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": gateway},
-               "conditions": [
-                   {"type": "Accepted", "status": accepted, "observedGeneration": generation},
-                   {"type": "ResolvedRefs", "status": resolved, "observedGeneration": generation}]})
-    };
-    for (what, parents, reports, programmed) in [
-        ("no report yet", "[{name: web}]", vec![], false),
-        (
-            "taken up",
-            "[{name: web}]",
-            vec![report("web", "True", "True", 3)],
-            true,
-        ),
-        (
-            "an older generation",
-            "[{name: web}]",
-            vec![report("web", "True", "True", 2)],
-            false,
-        ),
-        (
-            "not accepted",
-            "[{name: web}]",
-            vec![report("web", "False", "True", 3)],
-            false,
-        ),
-        (
-            "a backend is missing",
-            "[{name: web}]",
-            vec![report("web", "True", "False", 3)],
-            false,
-        ),
-        (
-            "of two controllers one took it up",
-            "[{name: web}]",
-            vec![report("web", "False", "True", 3), report("web", "True", "True", 3)],
-            true,
-        ),
-        (
-            "of two gateways one took it up",
-            "[{name: web}, {name: inner}]",
-            vec![report("web", "True", "True", 3)],
-            false,
-        ),
-        (
-            "both took it up",
-            "[{name: web}, {name: inner}]",
-            vec![report("web", "True", "True", 3), report("inner", "True", "True", 3)],
-            true,
-        ),
-        (
-            "own namespace named",
-            "[{name: web, namespace: shop}]",
-            vec![report("web", "True", "True", 3)],
-            true,
-        ),
-        (
-            "a gateway elsewhere",
-            "[{name: web, namespace: infra}]",
-            vec![report("web", "True", "True", 3)],
-            false,
-        ),
-        (
-            "one listener of it",
-            "[{name: web, sectionName: https}]",
-            vec![report("web", "True", "True", 3)],
-            false,
-        ),
-        (
-            "one port of it",
-            "[{name: web, port: 443}]",
-            vec![report("web", "True", "True", 3)],
-            false,
-        ),
-        (
-            "no gateway asked for",
-            "[]",
-            vec![report("web", "True", "True", 3)],
-            false,
-        ),
-    ] {
-        let mut route = route("[{backendRefs: [{name: checkout}]}]");
-        route["spec"]["parentRefs"] = yaml(parents);
-        route["status"] = json!({"parents": reports});
-        assert_eq!(facts(Some(&route), &checkout()).programmed, programmed, "{what}");
-    }
 }

@@ -1,4 +1,4 @@
-//! What this process counts, as OpenMetrics text.
+//! What this process counts, as `OpenMetrics` text.
 //!
 //! Every label is an enum with a closed set of words, so no name, message or error text of a
 //! user, a server or an attacker ever becomes a series. Nothing is counted per gate.
@@ -353,7 +353,7 @@ impl Metrics {
         self.audit_dropped.inc();
     }
 
-    /// Everything, as OpenMetrics text.
+    /// Everything, as `OpenMetrics` text.
     ///
     /// # Errors
     /// Never with these metrics; the encoder's own error otherwise.

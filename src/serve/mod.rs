@@ -36,7 +36,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The largest body of a request.
 const BODY_MAX: usize = 64 * 1024;
 
-/// The content type of OpenMetrics text, version 1.0.0.
+/// The content type of `OpenMetrics` text, version 1.0.0.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The address cannot be served.

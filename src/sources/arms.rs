@@ -20,7 +20,7 @@ const ALPHABET: &str = "bcdfghjklmnpqrstvwxz2456789";
 const ENDING: usize = 5;
 /// What a generated name is cut to before its ending is added (the same place).
 const CUT: usize = 58;
-/// A ReplicaSet's hash is a 32-bit number in decimal, re-encoded: at most ten characters. Fewer
+/// The hash of a `ReplicaSet` is a 32-bit number in decimal, re-encoded: at most ten characters. Fewer
 /// than six are as rare as one in 40,000 and refused, as `db` in `shop-db-x2v4b` is a name.
 const HASH: std::ops::RangeInclusive<usize> = 6..=10;
 
@@ -231,4 +231,96 @@ fn is_cut_pod(pod: &str, workload: &str) -> bool {
     };
     let hash = hash.strip_suffix('-').unwrap_or(hash);
     is_encoded(ending) && is_encoded(hash) && hash.len() <= *HASH.end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_belongs_to_the_deployment_that_its_whole_name_says() {
+        for (pod, expected) in [
+            ("shop-7d9f8b6c5d-x2x4b", Some("shop")),
+            ("shop-api-7d9f8b6c5d-x2x4b", Some("shop-api")),
+            ("shop-canary-7d9f8b6c5d-x2x4b", Some("shop-canary")),
+            ("a.b-7d9f8b6c5d-x2x4b", Some("a.b")),
+            ("shop-7d9f8b-x2x4b", Some("shop")),
+            ("shop-db-x2x4b", None),
+            ("shop-0", None),
+            ("shop-7d9f8b6c5d", None),
+            ("shop-7d9f8b6c5d-x2x4", None),
+            ("shop-7d9f8b6c5d-x2x4a", None),
+            ("shop-7d9f8b6c5d7-x2x4b", None),
+            ("shop-canary-x2x4b", None),
+            ("", None),
+        ] {
+            assert_eq!(workload_of(pod), expected, "{pod}");
+        }
+    }
+
+    #[test]
+    fn a_pod_with_a_cut_name_belongs_to_one_arm_only() {
+        let stable = "a-deployment-whose-name-is-so-long-that-pods-get-it-cut";
+        let canary = format!("{stable}-c");
+        let cut = |workload: &str| format!("{}x2x4b", &format!("{workload}-7d9f8b6c5d-")[..CUT]);
+        assert!(is_cut_pod(&cut(stable), stable));
+        assert!(!is_cut_pod(&cut(stable), &canary));
+        assert!(is_cut_pod(&cut(&canary), &canary));
+        for name in ["a-deployment", "another", stable, &format!("{stable}-canary")] {
+            assert!(!is_cut_pod("a-deployment-7d9f8b6c5d-x2x4b", name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_backend_is_named_as_the_gateway_names_it() {
+        for (namespace, service, expected) in [
+            ("shop", "checkout", "shop-checkout-http"),
+            ("shop", "checkout-canary", "shop-checkout-canary-http"),
+            ("shop", "a--b", "shop-a-b-http"),
+        ] {
+            assert_eq!(traefik_name(namespace, service), expected);
+        }
+    }
+
+    #[test]
+    fn a_backend_is_an_arm_by_its_whole_name_and_port() {
+        let connection = ConnectionSpec::to("http://prometheus");
+        let subscription = |port| Subscription {
+            gate: "shop/checkout".to_owned(),
+            namespace: "shop".to_owned(),
+            workload: "checkout".to_owned(),
+            canary_workload: "checkout-canary".to_owned(),
+            service: "checkout".to_owned(),
+            canary_service: "checkout-canary".to_owned(),
+            port,
+            metrics: Vec::new(),
+        };
+        let owners = |port, label: &str| {
+            let gates = [subscription(port)];
+            let labels = Labels::from([("service".to_owned(), label.to_owned())]);
+            let owners = Book::open(Identity::Traefik, &connection, &gates).owners(&labels);
+            owners.into_iter().map(|(_, role)| role).collect::<Vec<_>>()
+        };
+        for (port, label, expected) in [
+            (
+                Some(80),
+                "shop-checkout-http-80@kubernetesgateway",
+                vec![Role::Baseline],
+            ),
+            (
+                Some(80),
+                "shop-checkout-canary-http-80@kubernetesgateway",
+                vec![Role::Canary],
+            ),
+            (Some(80), "shop-checkout-http-8080@kubernetesgateway", vec![]),
+            (None, "shop-checkout-http-8080@kubernetesgateway", vec![Role::Baseline]),
+            (None, "shop-checkout-api-http-80@kubernetesgateway", vec![]),
+            (None, "my-shop-checkout-http-80@kubernetesgateway", vec![]),
+            (None, "shop-checkout-http-80-http-80@kubernetesgateway", vec![]),
+            (None, "shop-checkout-http-80@file", vec![]),
+            (None, "shop-checkout-http-99999@kubernetesgateway", vec![]),
+        ] {
+            assert_eq!(owners(port, label), expected, "{port:?} {label}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::http::{self, Client, Credential, Limits, Secret, Tls};
 
-/// One Prometheus server, or anything that speaks its HTTP API (Thanos, Mimir, VictoriaMetrics).
+/// One Prometheus server, or anything that speaks its HTTP API such as Thanos or Mimir.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConnectionSpec {
@@ -281,4 +281,76 @@ fn matches(glob: &str, name: &str) -> bool {
         rest = rest.get(at + part.len()..).unwrap_or_default();
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reference(name: &str) -> SecretRef {
+        SecretRef {
+            secret_name: name.to_owned(),
+            key: "value".to_owned(),
+        }
+    }
+
+    fn read(yaml: &str) -> ConnectionSpec {
+        serde_saphyr::from_str(yaml).expect("a connection")
+    }
+
+    #[test]
+    fn an_address_alone_has_defaults_worth_keeping() {
+        let spec = read("url: http://prometheus:9090");
+        assert_eq!(spec, ConnectionSpec::to("http://prometheus:9090"));
+        assert_eq!((spec.timeout_seconds, spec.max_body_bytes), (10, 8 << 20));
+        assert_eq!((spec.interval_seconds, spec.scrape_seconds), (10, 15));
+        assert!(spec.allows("any-namespace"));
+        assert!(serde_saphyr::from_str::<ConnectionSpec>("{url: http://p, tiemout: 3}").is_err());
+    }
+
+    #[test]
+    fn namespaces_are_allowed_by_name_or_pattern() {
+        for (glob, name, allowed) in [
+            ("shop", "shop", true),
+            ("shop", "shop-api", false),
+            ("team-*", "team-a", true),
+            ("team-*", "steam-a", false),
+            ("*-prod", "a-prod", true),
+            ("*-prod", "a-prod-b", false),
+            ("a*b*c", "a1b2c", true),
+            ("a*b*c", "a1c2b", false),
+            ("ab*ba", "aba", false),
+            ("*", "", true),
+            ("", "x", false),
+        ] {
+            assert_eq!(matches(glob, name), allowed, "{glob} {name}");
+        }
+    }
+
+    #[test]
+    fn a_missing_secret_is_named_and_its_neighbours_are_not_shown() {
+        let spec = read(
+            "{url: https://p, auth: {basic: {username: {secretName: a, key: value}, password: {secretName: b, key: value}}}}",
+        );
+        assert_eq!(spec.secrets(), [reference("a"), reference("b")]);
+        let values = BTreeMap::from([(reference("a"), Secret::new("hunter2"))]);
+        let error = spec.client(&values).err().expect("one is missing").to_string();
+        assert!(error.contains("Secret b") && !error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn settings_that_do_not_go_together_are_refused() {
+        let one = "{secretName: a, key: value}";
+        for yaml in [
+            "{url: https://p, auth: {}}".to_owned(),
+            format!("{{url: https://p, auth: {{bearer: {one}, header: {{name: x, value: {one}}}}}}}"),
+            format!("{{url: https://p, tls: {{clientKey: {one}}}}}"),
+            format!("{{url: https://p, tls: {{ca: {one}}}}}"),
+            format!("{{url: https://p, auth: {{header: {{name: 'no name', value: {one}}}}}}}"),
+        ] {
+            let values = BTreeMap::from([(reference("a"), Secret::new("hunter2"))]);
+            let error = read(&yaml).client(&values).err().expect(&yaml).to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
 }

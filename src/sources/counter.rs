@@ -147,8 +147,7 @@ pub(super) fn merge(known: &mut Vec<Sample>, answer: &[Sample]) -> Option<Disagr
         match known.binary_search_by_key(&sample.at, |sample| sample.at) {
             Ok(place) => {
                 let Some(before) = known.get_mut(place) else { continue };
-                let same = before.value == sample.value || before.value.is_nan() && sample.value.is_nan();
-                if !same {
+                if before.value.total_cmp(&sample.value).is_ne() {
                     found = Some(Disagreement {
                         at: sample.at,
                         values: [before.value, sample.value],
@@ -164,6 +163,7 @@ pub(super) fn merge(known: &mut Vec<Sample>, answer: &[Sample]) -> Option<Disagr
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::float_cmp, reason = "small whole numbers, exact")]
     use super::*;
 
     fn series(pairs: &[(i64, f64)]) -> Vec<Sample> {

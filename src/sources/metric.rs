@@ -17,7 +17,7 @@ pub struct RatioSpec {
     /// A ratio that is known by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<RatioPreset>,
-    /// Counter of the bad ones, as a plain PromQL selector: `orders_failed_total{kind="card"}`.
+    /// Counter of the bad ones, as a plain selector: `orders_failed_total{kind="card"}`.
     /// Namespace and pod are matched by Tollgate. A series that does not exist counts as zero,
     /// so make sure that its name is spelt as the application spells it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -51,7 +51,7 @@ pub struct HistogramSpec {
     /// A histogram that is known by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<HistogramPreset>,
-    /// A classic histogram as a plain PromQL selector without the ending `_bucket`:
+    /// A classic histogram as a plain selector without the ending `_bucket`:
     /// `checkout_seconds{path="/pay"}`. Namespace and pod are matched by Tollgate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
@@ -269,5 +269,101 @@ impl Tails {
             edges: Some(edges),
             ..self
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn specs_that_cannot_be_asked_for_are_refused_by_field() {
+        let selector = |text: &str| HistogramSpec {
+            selector: Some(text.to_owned()),
+            ..HistogramSpec::default()
+        };
+        let ratio = |preset, bad: Option<&str>, total: Option<&str>| RatioSpec {
+            preset,
+            bad: bad.map(str::to_owned),
+            total: total.map(str::to_owned),
+        };
+        let preset = Some(RatioPreset::HttpErrors);
+        for (measure, field) in [
+            (ratio(None, None, None).measure(), "ratio:"),
+            (ratio(None, Some("a_total"), None).measure(), "ratio:"),
+            (ratio(preset, Some("a_total"), Some("b_total")).measure(), "ratio:"),
+            (ratio(None, Some("rate(a[5m])"), Some("b_total")).measure(), "ratio.bad"),
+            (ratio(None, Some("a_total"), Some("{a=\"b\"}")).measure(), "ratio.total"),
+            (HistogramSpec::default().measure(), "histogram:"),
+            (selector("x_seconds_bucket").measure(), "histogram.selector"),
+            (selector("x_seconds{le=\"1\"}").measure(), "histogram.selector"),
+            (
+                HistogramSpec {
+                    quantile: Some(1.0),
+                    ..selector("x_seconds")
+                }
+                .measure(),
+                "histogram.quantile",
+            ),
+            (
+                HistogramSpec {
+                    edges: Some(vec![f64::NAN]),
+                    ..selector("x_seconds")
+                }
+                .measure(),
+                "histogram.edges",
+            ),
+            (
+                HistogramSpec {
+                    edges: Some(vec![]),
+                    ..selector("x_seconds")
+                }
+                .measure(),
+                "histogram.edges",
+            ),
+            (
+                HistogramSpec {
+                    edges: Some(vec![1.0]),
+                    quantile: Some(0.9),
+                    ..selector("x_seconds")
+                }
+                .measure(),
+                "histogram:",
+            ),
+        ] {
+            let error = measure.expect_err(field).to_string();
+            assert!(error.starts_with(field), "{error}");
+        }
+    }
+
+    #[test]
+    fn presets_are_named_in_kebab_case_and_unknown_ones_are_refused_with_the_list() {
+        for name in ["gateway-errors", "http-errors"] {
+            assert!(serde_json::from_str::<RatioSpec>(&format!(r#"{{"preset":"{name}"}}"#)).is_ok());
+        }
+        for name in ["gateway-duration", "http-duration"] {
+            assert!(serde_json::from_str::<HistogramSpec>(&format!(r#"{{"preset":"{name}"}}"#)).is_ok());
+        }
+        let error = serde_json::from_str::<RatioSpec>(r#"{"preset":"errors"}"#)
+            .expect_err("unknown")
+            .to_string();
+        assert!(
+            error.contains("gateway-errors") && error.contains("http-errors"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn edges_are_judged_in_rising_order_and_once() {
+        let spec = HistogramSpec {
+            selector: Some("x_seconds".to_owned()),
+            edges: Some(vec![0.5, 0.1, 0.5]),
+            ..HistogramSpec::default()
+        };
+        let Ok(Measure::Tails(tails)) = spec.measure() else {
+            panic!("a histogram");
+        };
+        assert_eq!(tails.edges, Some(vec![0.1, 0.5]));
+        assert_eq!(tails.buckets.to_string(), "x_seconds_bucket");
     }
 }

@@ -1,4 +1,4 @@
-//! A user's PromQL selector: parsed, checked, and rendered with the matchers we add.
+//! A user's selector in `PromQL`: parsed, checked, and rendered with the matchers we add.
 //!
 //! The text a user typed is never sent. What is sent is rendered from the parsed matchers, and
 //! [`Selector::render`] proves that it parses back to exactly what was meant.

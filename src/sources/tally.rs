@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::arms::Labels;
 use super::connection::ConnectionSpec;
 use super::counter::{Doubt, Growth, Span, growth};
+use super::edges::Edge;
 use super::memory::{Memory, Track};
 use super::metric::{Identity, Measure, Tails};
 use super::reply::gap;
@@ -70,6 +71,12 @@ pub(super) struct Frame<'a> {
 pub(super) struct Tallied {
     pub(super) tick: Tick,
     pub(super) clamped: u64,
+}
+
+/// One histogram: how much each bucket rose, cumulative as scraped.
+struct Histogram<'a> {
+    track: &'a Track,
+    risen: BTreeMap<Edge, f64>,
 }
 
 /// One arm while it is being counted.
@@ -246,24 +253,23 @@ impl Frame<'_> {
     /// Requests above each edge: those of a histogram's last bucket that are not at or below it.
     fn tails(&self, tails: &Tails, buckets: &[&Track]) -> Result<Count, Gap> {
         let edges = tails.edges.as_deref().unwrap_or_default();
-        let mut histograms: BTreeMap<Labels, (&Track, Vec<(f64, f64)>)> = BTreeMap::new();
+        let mut histograms: BTreeMap<Labels, Histogram<'_>> = BTreeMap::new();
         let mut count = Count::default();
         for track in buckets {
             let mut labels = track.labels.clone();
-            let edge = labels.remove("le").and_then(|le| le.parse::<f64>().ok());
+            let edge = labels.remove("le").and_then(|le| le.parse().ok());
             let edge = edge.ok_or_else(|| gap(GapKind::QueryError, "a bucket without a readable label le"))?;
             let grown = self.rise(track)?;
             count.based |= grown.based;
-            histograms
-                .entry(labels)
-                .or_insert((track, Vec::new()))
-                .1
-                .push((edge, grown.by));
+            let histogram = histograms.entry(labels).or_insert_with(|| Histogram {
+                track,
+                risen: BTreeMap::new(),
+            });
+            histogram.risen.insert(Edge(edge), grown.by);
         }
-        for (track, risen) in histograms.into_values() {
+        for Histogram { track, risen } in histograms.into_values() {
             let at = |edge: f64| {
-                let found = risen.iter().find(|(found, _)| *found == edge);
-                found.map(|(_, rose)| *rose).ok_or_else(|| {
+                risen.get(&Edge(edge)).copied().ok_or_else(|| {
                     let detail = format!("{} has no bucket le=\"{edge}\"", track.label("__name__"));
                     gap(GapKind::QueryError, &detail)
                 })

@@ -1,0 +1,42 @@
+# The two commands are `make demo` and `make test`; `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.PHONY: help demo demo-down test check unit deny docs integration e2e bench manifests
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: ## Build what is missing, start a real cluster and watch three releases
+	@e2e/demo
+
+demo-down: ## End the demo's cluster
+	@e2e/rig/down
+
+test: check unit deny docs integration e2e ## Everything that CI runs
+
+check: ## Format and lint
+	cargo fmt --check
+	cargo clippy --locked --all-targets --features crash-points -- -D warnings
+
+unit: ## Unit, property, model, vector and tidy tests
+	cargo test --locked --features crash-points --lib --bins
+
+deny: ## Licences, bans and sources of everything in the tree
+	@e2e/tools cargo-deny
+	"$$(e2e/tools --path cargo-deny)" --offline check licenses bans sources
+
+docs: ## The documentation builds without warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+integration: ## Against a stand-in of GitHub, and a real API server and Prometheus
+	cargo test --locked --features crash-points --test github
+	@e2e/run core
+
+e2e: ## On a real cluster with a gateway; one scenario with `make e2e SCENARIO=name`
+	@e2e/run cluster $(SCENARIO)
+
+bench: ## What it costs, on a real API server with faked pods
+	@e2e/bench
+
+manifests: ## Write the generated files anew
+	cargo run --quiet -- manifests --output .
