@@ -30,6 +30,8 @@ mod state;
 mod units;
 #[cfg(test)]
 mod violations;
+#[cfg(test)]
+mod walks;
 
 pub use evidence::{Arm, Evidence, Gap, GapKind, Judged, Need, Reading, Tick, Verdict};
 pub use facts::{CanaryFact, Facts, Mark, Request, RouteFact, SafeTarget, Split, Verb, WorkloadFact};

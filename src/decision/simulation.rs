@@ -212,7 +212,7 @@ impl World {
             Effect::Adopt | Effect::Freeze | Effect::GuardStable => {}
             Effect::ScaleCanary { .. } => self.canary = Some(self.template.clone()),
             Effect::Write(mark) => {
-                for route in &mut self.routes {
+                for route in self.routes.iter_mut().filter(|(split, _)| *split != Split::Missing) {
                     *route = (Split::At(mark.weight), Some(mark.clone()));
                 }
                 self.weights.push(mark.weight.get());
@@ -220,7 +220,9 @@ impl World {
             Effect::Release => self.held = false,
             Effect::Restore => {
                 for (split, mark) in &mut self.routes {
-                    *split = Split::AtRest;
+                    if split.names_canary() {
+                        *split = Split::AtRest;
+                    }
                     *mark = mark.take().filter(|mark| mark.fenced);
                 }
             }
