@@ -75,6 +75,7 @@ pub(super) enum Says {
     Blind,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Cluster {
     pub(super) routes: Vec<Route>,

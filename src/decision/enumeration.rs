@@ -167,7 +167,7 @@ fn each(sweep: &Sweep, (part, parts): (usize, usize), check: &mut impl FnMut(&Ca
                     now: NOW,
                 };
                 each_state(sweep, stage, &mut case, &mut |case| {
-                    each_fact(sweep, &said, case, check)
+                    each_fact(sweep, &said, case, check);
                 });
             }
         }

@@ -14,11 +14,11 @@ impl Pass<'_> {
                     reason: Reason::Requested,
                     since: self.now,
                 });
-                let held = Attempt {
+                let waiting = Attempt {
                     hold,
                     ..attempt.clone()
                 };
-                Some(self.in_stage(state, &held))
+                Some(self.in_stage(state, &waiting))
             }
             // A hold that began after the request is not what the person wanted to end. The API
             // server tells the time of a request in whole seconds.

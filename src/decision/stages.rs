@@ -156,13 +156,13 @@ impl Pass<'_> {
             reason: Reason::ForeignEdit,
             since: self.now,
         }));
-        let held = Attempt {
+        let waiting = Attempt {
             hold,
             window: None,
             decisions: attempt.decisions.saturating_add(i64::from(raised)),
             ..attempt.clone()
         };
-        let mut decision = self.stay(state, &held, Reason::ForeignEdit);
+        let mut decision = self.stay(state, &waiting, Reason::ForeignEdit);
         if raised {
             let zero = Move {
                 fenced: false,

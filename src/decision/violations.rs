@@ -38,7 +38,9 @@ impl Case {
     /// The world after the effects came true, the state not stored.
     pub(super) fn acted(&self, effects: &[Effect]) -> Self {
         let mut after = self.clone();
-        effects.iter().for_each(|effect| after.perform(effect));
+        for effect in effects {
+            after.perform(effect);
+        }
         after
     }
 
