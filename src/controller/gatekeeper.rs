@@ -39,7 +39,7 @@ pub async fn reconcile(guarded: Arc<DeserializeGuard<ReleaseGate>>, context: Arc
                 namespace: invalid.metadata.namespace.clone().unwrap_or_default(),
                 name: invalid.metadata.name.clone().unwrap_or_default(),
             };
-            status::quarantine(&context, &key, invalid.metadata.generation, &invalid.error.to_string()).await?;
+            status::quarantine(&context, &key, invalid.metadata.generation, &invalid.error).await?;
             Ok(Action::await_change())
         }
     }
