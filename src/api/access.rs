@@ -67,10 +67,10 @@ const OPERATOR: &[Rule] = &[
         verbs: &["get", "list", "watch", "create", "patch", "delete"],
     },
     Rule {
-        why: "which pods are stable's and which the canary's, and whether there is room for more",
+        why: "whether the trial would prove anything: volumes that only one pod can use, and what policies see",
         groups: &[""],
-        resources: &["pods", "resourcequotas"],
-        verbs: READ,
+        resources: &["persistentvolumeclaims", "namespaces"],
+        verbs: &["get", "list"],
     },
     Rule {
         why: "stable does not shrink while a release is in flight",

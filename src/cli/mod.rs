@@ -8,6 +8,7 @@ mod completions;
 pub mod controller;
 mod emergency;
 mod exit;
+mod explain;
 pub mod manifests;
 mod next;
 mod paint;
@@ -17,6 +18,7 @@ mod story;
 mod tree;
 mod units;
 mod wait;
+mod watch;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -41,6 +43,10 @@ pub struct Cli {
 pub enum Command {
     /// Show where gates are: revisions, pods, routes, weights, what comes next
     Status(status::Args),
+    /// Show a gate live
+    Watch(watch::Args),
+    /// Explain why a gate is where it is, with every number behind it
+    Explain(explain::Args),
     /// Go to the next step now, past a hold; needs a reason
     #[command(after_help = "Example: tollgate promote checkout -n shop --reason 'errors are from the old client'")]
     Promote(act::Args),
@@ -115,6 +121,8 @@ fn asked(command: Command) -> Result<u8, Trouble> {
     runtime.block_on(async {
         match command {
             Command::Status(args) => args.run().await.map(|()| exit::DONE),
+            Command::Watch(args) => args.run().await.map(|()| exit::DONE),
+            Command::Explain(args) => args.run().await.map(|()| exit::DONE),
             Command::Promote(args) => {
                 if args.reason.as_ref().is_none_or(|reason| reason.trim().is_empty()) {
                     return Err(Trouble::Usage(

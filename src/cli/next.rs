@@ -1,8 +1,10 @@
 //! What a gate waits for, and until when.
 
+use std::fmt::Write as _;
+
 use serde::Serialize;
 
-use super::units::{count, span};
+use super::units::{at, clock, count, span};
 use crate::api::{CanaryAnalysis, ReleaseGate, VerdictWord, moment};
 use crate::decision::{Attempt, Millis, OnInconclusive, Plan, Reason, Stage, Then};
 
@@ -37,6 +39,24 @@ impl Next {
             needs_person: true,
             ..Self::of(waits_for)
         }
+    }
+
+    /// For people: `a clear verdict, until 12:08:15Z (in 4m10s); then Hold, for a person`.
+    #[must_use]
+    pub fn sentence(&self, now: Millis) -> String {
+        let mut text = self.waits_for.clone();
+        if let Some(until) = self.until.as_deref().and_then(at) {
+            let left = if until <= now {
+                "due".to_owned()
+            } else {
+                format!("in {}", span(until - now))
+            };
+            let _ = write!(text, ", until {} ({left})", clock(until, now));
+        }
+        if let Some(then) = &self.then {
+            let _ = write!(text, "; then {then}");
+        }
+        text
     }
 
     fn until(mut self, at: Millis, then: impl Into<String>) -> Self {
@@ -228,6 +248,6 @@ impl Course<'_> {
     clippy::cast_possible_truncation,
     reason = "below 1e8 seconds, as the caller has seen"
 )]
-fn whole(seconds: f64) -> Millis {
+pub fn whole(seconds: f64) -> Millis {
     Millis::from_secs(seconds.round() as i64)
 }

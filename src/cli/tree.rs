@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::paint::{Tone, paint, tone};
 use super::story::{Arm, Backend, Hold, Pending, Release, Route, Rule, Story};
-use super::units::{at, clock, span};
+use super::units::{at, span};
 use crate::api::labels::CANARY_SUFFIX;
 use crate::decision::{Millis, Outcome, Reason};
 
@@ -110,24 +110,9 @@ fn branches(story: &Story, now: Millis) -> Vec<Branch> {
     branches.extend(story.hold.as_ref().map(|hold| Branch::leaf(held(hold, now))));
     branches.extend(story.pending.iter().map(|pending| Branch::leaf(asked(pending, now))));
     if let Some(next) = &story.next {
-        let mut line = format!("waits for {}", next.waits_for);
-        if let Some(until) = next.until.as_deref().and_then(at) {
-            let _ = write!(line, ", until {} ({})", clock(until, now), left(until, now));
-        }
-        if let Some(then) = &next.then {
-            let _ = write!(line, "; then {then}");
-        }
-        branches.push(Branch::leaf(line));
+        branches.push(Branch::leaf(format!("waits for {}", next.sentence(now))));
     }
     branches
-}
-
-fn left(until: Millis, now: Millis) -> String {
-    if until <= now {
-        "due".to_owned()
-    } else {
-        format!("in {}", span(until - now))
-    }
 }
 
 /// A refused revision that has no canary any more.
