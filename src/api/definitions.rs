@@ -99,7 +99,7 @@ mod tests {
                 "traffic": {"gatewayAPI": {"routes": [{"name": "checkout"}]}},
                 "steps": [{"weight": 5}, {"weight": 100}],
                 "analysis": {
-                    "interval": "10s", "minWindow": "5m", "maxWindow": "2h", "holdback": 5,
+                    "minWindow": "5m", "maxWindow": "2h", "holdback": 5,
                     "metrics": [{"name": "errors", "ratio": {"preset": "gateway-errors"}}],
                 },
             },
@@ -219,11 +219,6 @@ mod tests {
                 "a length of time like 90s",
             ),
             (
-                "interval too short",
-                with("/spec/analysis/interval", json!("10ms")),
-                "interval must be from 1s to 5m",
-            ),
-            (
                 "holdback above half",
                 with("/spec/analysis/holdback", json!(51)),
                 "an integer from 0 to 50",
@@ -284,7 +279,7 @@ mod tests {
             (
                 "a misspelt field",
                 with("/spec/analysis", json!({"minWindows": "5m"})),
-                "one of baseline, holdback, interval, maxWindow, metrics, minSample, minWindow, slo, source",
+                "one of baseline, holdback, maxWindow, metrics, minSample, minWindow, slo, source",
             ),
             (
                 "a misspelt field in a list",

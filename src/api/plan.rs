@@ -306,6 +306,8 @@ mod tests {
             },
             steps: gate.spec.steps.clone(),
             analysis: gate.spec.analysis.clone(),
+            interval_seconds: DEFAULT_INTERVAL,
+            scrape_seconds: DEFAULT_SCRAPE,
             policy: gate.spec.policy.clone(),
             canary: gate.spec.canary.clone(),
             deadlines: gate.spec.deadlines.clone(),
@@ -324,7 +326,10 @@ mod tests {
         for step in &plan.steps {
             assert_eq!((step.min_window, step.max_window), (minutes(5), minutes(120)));
         }
-        assert_eq!(plan.interval, Millis::from_secs(10));
+        assert_eq!(
+            plan.patience,
+            Millis::from_secs(2 * (DEFAULT_INTERVAL + DEFAULT_SCRAPE)).max(Millis::from_secs(15))
+        );
         assert_eq!(plan.holdback.get(), 5);
         assert_eq!(plan.weight_at(4).get(), 95);
         assert_eq!(plan.on_inconclusive, OnInconclusive::Hold);

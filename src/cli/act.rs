@@ -17,7 +17,7 @@ use super::exit;
 use super::paint::{Tone, paint, print, print_json, tell};
 use super::units::duration;
 use crate::api::{ActionStatus, Answer, GateAction, GateActionSpec, ReleaseGate, labels};
-use crate::decision::Verb;
+use crate::decision::{Reason, Verb};
 
 /// After so long without an answer it is said what is waited for.
 const QUIET: Duration = Duration::from_secs(2);
@@ -26,6 +26,7 @@ const CREATE: Duration = Duration::from_secs(5);
 
 /// What every verb takes.
 #[derive(Debug, clap::Args)]
+#[group(id = "ask")]
 pub struct Args {
     /// The gate
     pub gate: String,
@@ -113,9 +114,16 @@ impl Args {
     /// When nothing could be asked.
     pub async fn run(self, verb: Verb) -> Result<u8, Trouble> {
         let cluster = Cluster::connect(&self.place).await?;
-        find(&cluster, &self.gate).await?;
-        let name = create(&cluster, &self, verb).await?;
+        let gate = find(&cluster, &self.gate).await?;
         let mut told = Told::asked(&cluster, &self.gate, verb);
+        if let Some(other) = self.revision.as_deref().and_then(|wanted| not_on_trial(&gate, wanted)) {
+            told.answer = Some(Answer::Refused);
+            told.reason = Some(Reason::Superseded.word().to_owned());
+            told.message = Some(other);
+            self.report(&told)?;
+            return Ok(told.code());
+        }
+        let name = create(&cluster, &self, verb).await?;
         told.action = Some(name.clone());
         if let Some(status) = answer(&cluster, &name, self.wait, &self.gate).await? {
             told.answered(status);
@@ -133,6 +141,17 @@ impl Args {
             return print_json(told);
         }
         print(&sentence(told, self.wait))
+    }
+}
+
+/// Why a revision is not the one on trial; nothing when it is.
+#[must_use]
+pub fn not_on_trial(gate: &ReleaseGate, wanted: &str) -> Option<String> {
+    let attempt = gate.status.as_ref().and_then(|status| status.attempt.as_ref());
+    match attempt {
+        Some(attempt) if attempt.revision == wanted => None,
+        Some(attempt) => Some(format!("Revision {wanted} is not on trial, {} is.", attempt.revision)),
+        None => Some(format!("Revision {wanted} is not on trial; no release is in flight.")),
     }
 }
 

@@ -12,6 +12,8 @@ mod explain;
 pub mod manifests;
 mod next;
 mod paint;
+#[cfg(test)]
+mod rendering_tests;
 mod snapshot;
 mod status;
 mod story;
@@ -156,6 +158,55 @@ fn served(args: controller::Args) -> ExitCode {
         Err(error) => {
             paint::tell(&format!("tollgate: {error}"));
             ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_fit_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_speaks_as_it_was_called() {
+        for (program, wanted) in [
+            ("/usr/bin/tollgate", "tollgate"),
+            ("/usr/local/bin/kubectl-tollgate", "kubectl tollgate"),
+        ] {
+            let help = named(Some(OsStr::new(program))).render_usage().to_string();
+            assert!(help.starts_with(&format!("Usage: {wanted} ")), "{help}");
+        }
+    }
+
+    #[test]
+    fn arguments_that_do_not_fit_are_refused() {
+        for (arguments, accepted) in [
+            ("tollgate status -A", true),
+            ("tollgate status checkout -A", false),
+            ("tollgate hold checkout --wait", true),
+            ("tollgate hold checkout --wait=30s", true),
+            ("tollgate hold checkout --wait=soon", false),
+            (
+                "tollgate abort checkout --by-hand --route HTTPRoute/a --service checkout",
+                true,
+            ),
+            (
+                "tollgate abort checkout --by-hand --route Ingress/a --service checkout",
+                false,
+            ),
+            ("tollgate abort checkout --route a --service checkout", false),
+            ("tollgate wait checkout --for completed --timeout 5m", true),
+            ("tollgate wait checkout --for luck", false),
+        ] {
+            assert_eq!(
+                Cli::try_parse_from(arguments.split(' ')).is_ok(),
+                accepted,
+                "{arguments}"
+            );
         }
     }
 }

@@ -313,7 +313,8 @@ fn canary(view: &View, gate: &ReleaseGate, release: Option<&Release>) -> Option<
 }
 
 /// Whether a Deployment's template is held.
-fn is_held(workload: &Value) -> bool {
+#[must_use]
+pub fn is_held(workload: &Value) -> bool {
     let label = workload
         .pointer("/metadata/labels")
         .and_then(|all| all.get(labels::HELD));

@@ -15,10 +15,11 @@ use super::cluster::{Cluster, Place, Question, Trouble};
 use super::explain::decision;
 use super::paint::{Tone, paint, print};
 use super::snapshot::{Kind, Scope, Snapshot, View};
-use super::story::{Story, story};
+use super::story::{Story, is_held, story};
 use super::tree::{situation, tree};
 use super::units::now;
 use crate::api::DecisionEntry;
+use crate::controller::revision;
 use crate::decision::Millis;
 
 /// Times on the screen move on this often; changes show at once.
@@ -74,7 +75,7 @@ impl Args {
             let now = now();
             let stories: Vec<Story> = views.iter().map(|view| story(view, now)).collect();
             screen.show(&stories, &views, &snapshot.notes, now)?;
-            if self.until_done && stories.iter().all(is_at_rest) {
+            if self.until_done && stories.iter().zip(&views).all(|(story, view)| is_at_rest(story, view)) {
                 return screen.leave();
             }
             tokio::select! {
@@ -112,9 +113,20 @@ impl Args {
     }
 }
 
-/// Nothing in flight: completed, refused, or never begun.
-fn is_at_rest(story: &Story) -> bool {
-    story.release.as_ref().is_none_or(|release| release.stage == "Rejected")
+/// Nothing in flight: completed, refused, or never begun. A held template that is not the refused
+/// one is about to begin.
+#[must_use]
+pub fn is_at_rest(story: &Story, view: &View) -> bool {
+    let refused = match &story.release {
+        Some(release) if release.stage != "Rejected" => return false,
+        release => release.as_ref().map(|release| release.revision.as_str()),
+    };
+    match view.stable.as_ref().filter(|workload| is_held(workload)) {
+        Some(workload) => workload
+            .pointer("/spec/template")
+            .is_none_or(|template| Some(revision::revision(template).0.as_str()) == refused),
+        None => true,
+    }
 }
 
 fn note(troubles: &mut BTreeMap<Kind, watcher::Error>, change: Change) {

@@ -271,7 +271,9 @@ fn message(context: &Context, subject: &Subject<'_>, facts: &Facts, decision: &D
         .filter(|rule| !rule.is_empty());
     let told = match decision.reason {
         Reason::Preflight => known.preflight.and_then(|found| blocked(found.findings)),
-        Reason::Rejected => recorded.map(|rule| format!("{rule}. {}", decision.reason.sentence())),
+        Reason::Rejected => {
+            recorded.map(|rule| format!("{}. {}", rule.trim_end_matches('.'), decision.reason.sentence()))
+        }
         _ if decision.outcome == Outcome::Abort => recorded,
         Reason::Safe | Reason::NoHarm => judged,
         _ => None,
