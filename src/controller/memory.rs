@@ -5,6 +5,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde_json::Value;
+
 use crate::api::GateStatus;
 use crate::decision::{Millis, Reason, Record, State};
 
@@ -48,6 +50,8 @@ pub struct Known {
     pub unscaled: Option<i64>,
     /// Decisions of the attempt in flight that changed something, oldest first, at most 20.
     pub records: Vec<Record>,
+    /// Whether the last pass wanted weight 0.
+    pub urgent: bool,
     /// Passes that failed in a row.
     pub failures: u32,
 }
@@ -63,6 +67,8 @@ pub struct Preflight {
     pub blocks: Option<Reason>,
     /// The same with names, and what is only worth knowing.
     pub findings: Vec<String>,
+    /// Policies attached to the user's Service, as the canary's Service needs them.
+    pub copies: Vec<Value>,
 }
 
 /// All gates.

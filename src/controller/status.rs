@@ -257,7 +257,13 @@ fn message(context: &Context, subject: &Subject<'_>, facts: &Facts, decision: &D
     let blocked = |findings: Vec<String>| (!findings.is_empty()).then(|| findings.join("; "));
     let uid = subject.gate.uid().unwrap_or_default();
     let known = context.memory.get(&subject.key, &uid);
-    let recorded = known.records.last().map(|record| record.rule.clone());
+    let marked = || {
+        facts
+            .routes
+            .iter()
+            .find_map(|route| Some(route.mark.as_ref()?.record.rule.clone()))
+    };
+    let recorded = known.records.last().map(|record| record.rule.clone()).or_else(marked);
     let judged = facts
         .judged
         .as_ref()
