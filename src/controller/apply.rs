@@ -151,8 +151,12 @@ async fn release(context: &Context, subject: &Subject<'_>, decision: &Decision) 
         .map(|attempt| &attempt.revision)
         .or(decision.state.proven.as_ref());
     let conflict = || Error::Conflict(format!("Deployment {}", subject.workload()));
-    let Some(live) = context.workload(&subject.key.namespace, subject.workload()) else {
-        return Err(conflict());
+    let live = match context.workload(&subject.key.namespace, subject.workload()) {
+        Some(live) => live,
+        None => {
+            let api = deployments(context, subject);
+            std::sync::Arc::new(bounded("read Deployment", api.get(subject.workload())).await?)
+        }
     };
     if live.spec.revision.as_ref() != proven {
         return Err(conflict());
