@@ -120,6 +120,10 @@ async fn perform(context: &Context, subject: &Subject<'_>, facts: &Facts, decisi
     status::store(context, subject, facts, decision).await?;
     context.judge.follow(context, subject, &decision.state);
     report::tell(context, subject, facts, decision, heard).await;
+    if decision.state.attempt.is_none() {
+        context.memory.rest(&subject.key);
+        gather::forget_routes(context, subject);
+    }
     Ok(())
 }
 
