@@ -34,4 +34,6 @@ pub mod sources;
 pub mod telemetry;
 
 #[cfg(test)]
+mod readme;
+#[cfg(test)]
 mod tidy;

@@ -40,6 +40,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("tidy", &[]),
+    ("readme", &["api", "cli"]),
 ];
 
 /// Rooms that only compute: no clock, no input or output, no randomness, no log.

@@ -8,6 +8,9 @@ import (
 	"time"
 )
 
+// started is when this process began to count.
+var started = time.Now()
+
 var bounds = []float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5}
 
 // metrics counts this pod's requests, exactly: a request is counted before its
@@ -50,6 +53,8 @@ func (m *metrics) write(w io.Writer, version string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	fmt.Fprintf(w, "# TYPE app_info gauge\napp_info{version=%q} 1\n", version)
+	// Tells a restart from a counter that fell for another reason.
+	fmt.Fprintf(w, "# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds %d\n", started.Unix())
 	fmt.Fprintln(w, "# TYPE http_requests_total counter")
 	codes := make([]int, 0, len(m.byCode))
 	for code := range m.byCode {

@@ -1,7 +1,8 @@
 // A GitHub to test against: remembers what it was told and checks both directions by GitHub's own OpenAPI description.
 //
-// Environment: STANDIN_PORT (0, the default, takes a free one), STANDIN_PREFIX (e.g. /api/v3, as on GitHub Enterprise
-// Server), STANDIN_TETHERED=1 (end when standard input ends). Prints one line of JSON when it listens: {"url","control"}.
+// Environment: STANDIN_HOST (127.0.0.1), STANDIN_PORT (0, the default, takes a free one), STANDIN_PREFIX (e.g. /api/v3,
+// as on GitHub Enterprise Server), STANDIN_TETHERED=1 (end when standard input ends). Prints one line of JSON when it
+// listens: {"url","control"}.
 import crypto from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
@@ -11,6 +12,7 @@ import { createFaults } from './faults.mjs';
 import { createGitHub, failure } from './github.mjs';
 
 const API_VERSION = '2022-11-28';
+const host = process.env.STANDIN_HOST ?? '127.0.0.1';
 const prefix = process.env.STANDIN_PREFIX ?? '';
 const api = new OpenAPIBackend({
   definition: JSON.parse(readFileSync(new URL('api.json', import.meta.url))),
@@ -69,8 +71,8 @@ const server = http.createServer((request, response) => {
     response.end(JSON.stringify({ message: `the stand-in failed: ${error.stack}` }));
   });
 });
-server.listen(Number(process.env.STANDIN_PORT ?? 0), '127.0.0.1', () => {
-  const origin = `http://127.0.0.1:${server.address().port}`;
+server.listen(Number(process.env.STANDIN_PORT ?? 0), host, () => {
+  const origin = `http://${host}:${server.address().port}`;
   base = `${origin}${prefix}`;
   console.log(JSON.stringify({ url: base, control: `${origin}/_ctl` }));
 });

@@ -67,10 +67,10 @@ const OPERATOR: &[Rule] = &[
         verbs: &["get", "list", "watch", "create", "patch", "delete"],
     },
     Rule {
-        why: "which pods are stable's and which the canary's, and whether there is room for more",
+        why: "whether the trial would prove anything: volumes that only one pod can use, and what policies see",
         groups: &[""],
-        resources: &["pods", "resourcequotas"],
-        verbs: READ,
+        resources: &["persistentvolumeclaims", "namespaces"],
+        verbs: &["get", "list"],
     },
     Rule {
         why: "stable does not shrink while a release is in flight",
@@ -106,7 +106,7 @@ const OPERATOR: &[Rule] = &[
         why: "policies attached to the Service, cloned for the canary",
         groups: &["gateway.networking.k8s.io"],
         resources: &["backendtlspolicies"],
-        verbs: &["get", "list", "create", "patch", "delete"],
+        verbs: &["get", "list", "create", "patch", "deletecollection"],
     },
     Rule {
         why: "events",
@@ -258,4 +258,98 @@ fn lines(rules: &[Rule]) -> String {
     rules.iter().fold("rules:\n".to_owned(), |text, rule| {
         text + "# " + rule.why + "\n" + &line(rule.groups, rule.resources, rule.verbs)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
+
+    use super::*;
+
+    fn rules_of(name: &str) -> Vec<PolicyRule> {
+        let text = roles();
+        let documents = text
+            .split("---\n")
+            .filter(|document| document.contains(&format!("\n  name: {name}\n")));
+        let role = documents
+            .clone()
+            .find(|document| document.contains("kind: ClusterRole\n"));
+        let role: ClusterRole = serde_saphyr::from_str(role.expect("a role of that name")).expect("a ClusterRole");
+        role.rules.unwrap_or_default()
+    }
+
+    fn allows(rules: &[PolicyRule], verb: &str, resource: &str) -> bool {
+        rules.iter().any(|rule| {
+            let resources = rule.resources.iter().flatten();
+            rule.verbs.iter().any(|known| known == verb) && resources.clone().any(|known| known == resource)
+        })
+    }
+
+    #[test]
+    fn nobody_is_given_everything() {
+        for name in ["tollgate", "tollgate-view", "tollgate-edit", "tollgate-act"] {
+            for rule in rules_of(name) {
+                let words = [
+                    rule.api_groups.unwrap_or_default(),
+                    rule.resources.unwrap_or_default(),
+                    rule.verbs,
+                ];
+                assert!(words.concat().iter().all(|word| word != "*"), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn secrets_are_read_by_name_in_the_operators_own_namespace_only() {
+        let operator = rules_of("tollgate");
+        for resource in ["secrets", "configmaps"] {
+            for verb in ["get", "list", "watch"] {
+                assert!(!allows(&operator, verb, resource), "{verb} {resource}");
+            }
+        }
+        let text = roles();
+        let home = text
+            .split("---\n")
+            .find(|document| document.contains("kind: Role\n"))
+            .expect("a Role");
+        let home: Role = serde_saphyr::from_str(home).expect("a Role");
+        assert_eq!(home.metadata.namespace.as_deref(), Some(NAMESPACE));
+        let rules = home.rules.unwrap_or_default();
+        assert!(allows(&rules, "get", "secrets"));
+        assert!(!allows(&rules, "list", "secrets") && !allows(&rules, "watch", "secrets"));
+    }
+
+    #[test]
+    fn who_may_edit_writes_gates_but_no_status_no_plans_and_asks_nothing() {
+        let edit = rules_of("tollgate-edit");
+        assert!(allows(&edit, "patch", "releasegates"));
+        for resource in [
+            "releasegates/status",
+            "canaryanalyses",
+            "canaryanalyses/status",
+            "gateactions",
+            "gateactions/status",
+        ] {
+            for verb in ["create", "update", "patch"] {
+                assert!(!allows(&edit, verb, resource), "{verb} {resource}");
+            }
+        }
+        let act = rules_of("tollgate-act");
+        assert!(allows(&act, "create", "gateactions"));
+        assert!(!allows(&act, "update", "gateactions") && !allows(&act, "patch", "releasegates"));
+    }
+
+    #[test]
+    fn the_operator_has_what_its_routers_need() {
+        let operator = rules_of("tollgate");
+        for rule in routers::RULES {
+            for (verb, resource) in rule
+                .verbs
+                .iter()
+                .flat_map(|verb| rule.resources.iter().map(move |resource| (verb, resource)))
+            {
+                assert!(allows(&operator, verb, resource), "{verb} {resource}");
+            }
+        }
+    }
 }

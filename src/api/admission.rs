@@ -294,3 +294,81 @@ spec:
   policyName: status.tollgate.dev
   validationActions: [Deny]
 "#;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn documents() -> Vec<Value> {
+        let text = policies();
+        text.split("\n---\n")
+            .map(|document| serde_saphyr::from_str(document).expect("YAML"))
+            .collect()
+    }
+
+    #[test]
+    fn every_policy_fails_closed_and_has_its_binding() {
+        let all = documents();
+        let of = |kind: &str| {
+            all.iter()
+                .filter(|object| object["kind"] == kind)
+                .cloned()
+                .collect::<Vec<_>>()
+        };
+        for kind in ["MutatingAdmissionPolicy", "ValidatingAdmissionPolicy"] {
+            let (policies, bindings) = (of(kind), of(&format!("{kind}Binding")));
+            assert_eq!(policies.len(), 3, "{kind}");
+            assert_eq!(policies.len(), bindings.len(), "{kind}");
+            for (policy, binding) in policies.iter().zip(&bindings) {
+                let name = &policy["metadata"]["name"];
+                assert_eq!(policy["apiVersion"], "admissionregistration.k8s.io/v1", "{name}");
+                assert_eq!(policy["spec"]["failurePolicy"], "Fail", "{name}");
+                assert!(policy["spec"].get("paramKind").is_none(), "{name}");
+                assert_eq!(&binding["spec"]["policyName"], name);
+            }
+        }
+    }
+
+    #[test]
+    fn no_policy_reaches_beyond_adopted_objects_and_our_kinds() {
+        for policy in documents()
+            .iter()
+            .filter(|object| object["spec"].get("matchConstraints").is_some())
+        {
+            let name = &policy["metadata"]["name"];
+            let constraints = &policy["spec"]["matchConstraints"];
+            let label = &constraints["objectSelector"]["matchExpressions"][0];
+            let rules = constraints["resourceRules"].as_array().expect("rules");
+            assert!(!rules.is_empty(), "{name}");
+            for rule in rules {
+                let ours = rule["apiGroups"][0] == "tollgate.dev";
+                let adopted = label["operator"] == "Exists"
+                    && label["key"]
+                        .as_str()
+                        .is_some_and(|key| key.starts_with("tollgate.dev/"));
+                assert!(ours || adopted, "{name}");
+                let updates = rule["operations"]
+                    .as_array()
+                    .expect("operations")
+                    .iter()
+                    .all(|operation| operation == "UPDATE");
+                assert!(ours || updates, "{name} concerns updates alone");
+            }
+        }
+    }
+
+    #[test]
+    fn no_placeholder_is_left() {
+        let text = policies();
+        for word in ["{GATE}", "{HELD}", "{HANDOVER}", "{SPLIT}", "{MARK}", "{OPERATOR}"] {
+            assert!(!text.contains(word), "{word}");
+        }
+        assert_eq!(
+            text.matches(OPERATOR_USER).count(),
+            4,
+            "hold, split, handover and status let the operator through"
+        );
+    }
+}

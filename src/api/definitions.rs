@@ -79,3 +79,412 @@ fn structural(value: &mut Value) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kube::core::cel::{CompiledSchema, compile_schema, validate_compiled};
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::parse;
+
+    fn gate() -> Value {
+        json!({
+            "apiVersion": "tollgate.dev/v1alpha1",
+            "kind": "ReleaseGate",
+            "metadata": {"name": "checkout", "namespace": "shop"},
+            "spec": {
+                "environment": "production",
+                "target": {"workload": {"name": "checkout", "apiVersion": "apps/v1", "kind": "Deployment"}, "service": "checkout"},
+                "traffic": {"gatewayAPI": {"routes": [{"name": "checkout"}]}},
+                "steps": [{"weight": 5}, {"weight": 100}],
+                "analysis": {
+                    "minWindow": "5m", "maxWindow": "2h", "holdback": 5,
+                    "metrics": [{"name": "errors", "ratio": {"preset": "gateway-errors"}}],
+                },
+            },
+        })
+    }
+
+    fn with(path: &str, value: Value) -> Value {
+        let mut changed = gate();
+        *changed
+            .pointer_mut(path)
+            .unwrap_or_else(|| panic!("{path} is in the sample")) = value;
+        changed
+    }
+
+    /// The rules of a kind, compiled once: compiling takes longer than everything else here.
+    struct Rules {
+        plural: &'static str,
+        compiled: CompiledSchema,
+    }
+
+    fn rules(plural: &'static str) -> Rules {
+        let all = definitions().expect("definitions");
+        let (_, definition) = all
+            .into_iter()
+            .find(|(name, _)| name == plural)
+            .expect("a kind of ours");
+        let schema = definition.spec.versions[0].schema.clone().expect("a schema");
+        let schema = serde_json::to_value(schema.open_api_v3_schema).expect("JSON");
+        Rules {
+            plural,
+            compiled: compile_schema(&schema),
+        }
+    }
+
+    impl Rules {
+        /// Everything that is wrong with an object, as the API server's rules and the parser say it.
+        fn complaints(&self, object: &Value, before: Option<&Value>) -> String {
+            let mut found = Vec::new();
+            if let Err(errors) = validate_compiled(&self.compiled, object, before) {
+                found.push(format!("{errors:?}"));
+            }
+            let parsed = match self.plural {
+                "releasegates" => parse::<ReleaseGate>(object).and_then(|gate| gate.spec.terms().plan().map(drop)),
+                "canaryanalyses" => parse::<CanaryAnalysis>(object).and_then(|analysis| analysis.spec.plan().map(drop)),
+                "gateactions" => parse::<GateAction>(object).map(drop),
+                _ => parse::<EvidenceSource>(object).map(drop),
+            };
+            if let Err(invalid) = parsed {
+                found.push(invalid.to_string());
+            }
+            found.join("\n")
+        }
+    }
+
+    #[test]
+    fn a_good_gate_is_not_complained_about() {
+        assert_eq!(rules("releasegates").complaints(&gate(), None), "");
+    }
+
+    #[test]
+    fn a_bad_gate_is_refused_with_a_message_that_says_what_is_wrong() {
+        let metric = |metric: Value| with("/spec/analysis/metrics", json!([metric]));
+        let errors = || json!({"preset": "gateway-errors"});
+        let table = [
+            (
+                "steps fall",
+                with("/spec/steps", json!([{"weight": 50}, {"weight": 5}, {"weight": 100}])),
+                "weights of the steps must rise",
+            ),
+            (
+                "steps stand still",
+                with("/spec/steps", json!([{"weight": 100}, {"weight": 100}])),
+                "weights of the steps must rise",
+            ),
+            (
+                "the last is not 100",
+                with("/spec/steps", json!([{"weight": 50}])),
+                "last step's weight must be 100",
+            ),
+            ("no steps", with("/spec/steps", json!([])), "at least the step 100"),
+            (
+                "weight 0",
+                with("/spec/steps", json!([{"weight": 0}, {"weight": 100}])),
+                "an integer from 1 to 100",
+            ),
+            (
+                "weight 101",
+                with("/spec/steps", json!([{"weight": 101}])),
+                "an integer from 1 to 100",
+            ),
+            (
+                "half a percent",
+                with("/spec/steps", json!([{"weight": 0.5}, {"weight": 100}])),
+                "expected i64",
+            ),
+            (
+                "windows crossed",
+                with("/spec/analysis/minWindow", json!("3h")),
+                "minWindow must not be longer than maxWindow",
+            ),
+            (
+                "windows of a step crossed",
+                with(
+                    "/spec/steps",
+                    json!([{"weight": 100, "minWindow": "10m", "maxWindow": "5m"}]),
+                ),
+                "minWindow must not be longer than maxWindow",
+            ),
+            (
+                "a step's window against the default",
+                with("/spec/steps", json!([{"weight": 100, "minWindow": "3h"}])),
+                "a step's minWindow must not be longer",
+            ),
+            (
+                "no length of time",
+                with("/spec/analysis/minWindow", json!("5 minutes")),
+                "a length of time like 90s",
+            ),
+            (
+                "holdback above half",
+                with("/spec/analysis/holdback", json!(51)),
+                "an integer from 0 to 50",
+            ),
+            (
+                "nothing is looked at",
+                with("/spec/analysis/metrics", json!([])),
+                "at least one metric",
+            ),
+            (
+                "a metric of no kind",
+                metric(json!({"name": "a"})),
+                "exactly one of ratio and histogram",
+            ),
+            (
+                "a metric of two kinds",
+                metric(json!({"name": "a", "ratio": errors(), "histogram": {"preset": "gateway-duration"}})),
+                "exactly one of ratio and histogram",
+            ),
+            (
+                "margin and limit",
+                metric(json!({"name": "a", "ratio": errors(), "limit": "1%", "margin": {"abort": "5%"}})),
+                "a margin or a limit, not both",
+            ),
+            (
+                "preset and selectors",
+                metric(json!({"name": "a", "ratio": {"preset": "gateway-errors", "bad": "x", "total": "y"}})),
+                "either a preset or both bad and total",
+            ),
+            (
+                "bad without total",
+                metric(json!({"name": "a", "ratio": {"bad": "x"}})),
+                "either a preset or both bad and total",
+            ),
+            (
+                "an unknown preset",
+                metric(json!({"name": "a", "ratio": {"preset": "gateway-erors"}})),
+                "expected `gateway-errors` or `http-errors`",
+            ),
+            (
+                "a margin that is no percentage",
+                metric(json!({"name": "a", "ratio": errors(), "margin": {"abort": "10"}})),
+                "a percentage up to 10000%",
+            ),
+            (
+                "a limit nothing exceeds",
+                metric(json!({"name": "a", "ratio": errors(), "limit": "100%"})),
+                "a percentage below 100%",
+            ),
+            (
+                "two metrics of one name",
+                with(
+                    "/spec/analysis/metrics",
+                    json!([{"name": "a", "ratio": errors()}, {"name": "a", "ratio": errors()}]),
+                ),
+                "a name no other metric has",
+            ),
+            (
+                "a misspelt field",
+                with("/spec/analysis", json!({"minWindows": "5m"})),
+                "one of baseline, holdback, maxWindow, metrics, minSample, minWindow, slo, source",
+            ),
+            (
+                "a misspelt field in a list",
+                with("/spec/steps", json!([{"weigth": 100, "weight": 100}])),
+                "spec.steps[0].weigth",
+            ),
+            (
+                "another kind of workload",
+                with("/spec/target/workload/kind", json!("StatefulSet")),
+                "must be an apps/v1 Deployment",
+            ),
+            (
+                "a name without room",
+                with("/metadata/name", json!("x".repeat(53))),
+                "at most 52 characters",
+            ),
+        ];
+        let gates = rules("releasegates");
+        for (case, object, message) in table {
+            let found = gates.complaints(&object, None);
+            assert!(found.contains(message), "{case}: {found:?} does not say {message:?}");
+        }
+    }
+
+    #[test]
+    fn what_must_not_change_does_not() {
+        let analysis = json!({
+            "metadata": {"name": "checkout-1"},
+            "spec": {
+                "revision": "abc", "steps": [{"weight": 100}],
+                "target": {"workload": "a", "service": "a", "canaryWorkload": "a-canary", "canaryService": "a-canary"},
+            },
+        });
+        let action = json!({"metadata": {"name": "a"}, "spec": {"gate": "checkout", "verb": "Abort"}});
+        let table = [
+            (
+                "releasegates",
+                gate(),
+                "/spec/target/workload/name",
+                json!("other"),
+                "a gate keeps its workload",
+            ),
+            (
+                "releasegates",
+                gate(),
+                "/spec/target/service",
+                json!("other"),
+                "a gate keeps its service",
+            ),
+            (
+                "canaryanalyses",
+                analysis,
+                "/spec/revision",
+                json!("def"),
+                "a frozen plan never changes",
+            ),
+            (
+                "gateactions",
+                action,
+                "/spec/verb",
+                json!("Retry"),
+                "what was asked never changes",
+            ),
+        ];
+        for (plural, before, path, value, message) in table {
+            let rules = rules(plural);
+            assert_eq!(
+                rules.complaints(&before, Some(&before)),
+                "",
+                "{plural} may be written again as it is"
+            );
+            let mut after = before.clone();
+            *after.pointer_mut(path).expect("in the sample") = value;
+            let found = rules.complaints(&after, Some(&before));
+            assert!(found.contains(message), "{plural}{path}: {found}");
+        }
+    }
+
+    #[test]
+    fn asking_past_a_hold_needs_a_reason_and_a_source_an_address() {
+        let promote = json!({"metadata": {"name": "a"}, "spec": {"gate": "checkout", "verb": "Promote"}});
+        assert!(
+            rules("gateactions")
+                .complaints(&promote, None)
+                .contains("it needs a reason")
+        );
+        let source = json!({"metadata": {"name": "a"}, "spec": {}});
+        assert!(
+            rules("evidencesources")
+                .complaints(&source, None)
+                .contains("a source names exactly one of: prometheus")
+        );
+    }
+
+    #[test]
+    fn every_kind_has_its_names_status_and_columns() {
+        let table = [
+            (
+                "releasegates",
+                "ReleaseGate",
+                "rg",
+                "Namespaced",
+                "REVISION STEP WEIGHT DECISION REASON AGE",
+            ),
+            (
+                "canaryanalyses",
+                "CanaryAnalysis",
+                "ca",
+                "Namespaced",
+                "GATE REVISION VERDICT REASON AGE",
+            ),
+            (
+                "gateactions",
+                "GateAction",
+                "ga",
+                "Namespaced",
+                "GATE VERB SIGNER ANSWER REASON AGE",
+            ),
+            (
+                "evidencesources",
+                "EvidenceSource",
+                "es",
+                "Cluster",
+                "DEFAULT READY REASON AGE",
+            ),
+        ];
+        let all = definitions().expect("definitions");
+        assert_eq!(all.len(), table.len());
+        for ((plural, definition), (name, kind, short, scope, columns)) in all.iter().zip(table) {
+            let (names, version) = (&definition.spec.names, &definition.spec.versions[0]);
+            assert_eq!((plural.as_str(), names.kind.as_str()), (name, kind));
+            assert_eq!(names.short_names, Some(vec![short.to_owned()]), "{kind}");
+            assert!(
+                names.categories.iter().flatten().any(|category| category == "tollgate"),
+                "{kind}"
+            );
+            assert_eq!(definition.spec.scope, scope, "{kind}");
+            assert!(
+                version.subresources.as_ref().is_some_and(|sub| sub.status.is_some()),
+                "{kind}"
+            );
+            let shown = version.additional_printer_columns.iter().flatten();
+            let shown: Vec<_> = shown
+                .filter(|column| column.priority.unwrap_or(0) == 0)
+                .map(|column| column.name.as_str())
+                .collect();
+            assert_eq!(shown.join(" "), columns, "{kind}");
+        }
+    }
+
+    #[test]
+    fn every_field_is_documented_bounded_and_free_of_underscores() {
+        fn walk(path: &str, schema: &Value, found: &mut Vec<String>) {
+            let map = schema.as_object().expect("a schema");
+            let has = |word: &str| map.contains_key(word);
+            match map.get("type").and_then(Value::as_str) {
+                Some("string") if !has("maxLength") && !has("enum") && !has("format") => {
+                    found.push(format!("{path}: no maxLength"))
+                }
+                Some("array") if !has("maxItems") => found.push(format!("{path}: no maxItems")),
+                _ => {}
+            }
+            if map
+                .get("format")
+                .and_then(Value::as_str)
+                .is_some_and(|format| format.starts_with('u'))
+            {
+                found.push(format!("{path}: an unsigned format"));
+            }
+            if has("additionalProperties") {
+                found.push(format!("{path}: additionalProperties"));
+            }
+            if let Some(items) = map.get("items") {
+                assert!(items.get("default").is_none(), "{path}");
+                walk(&format!("{path}[]"), items, found);
+            }
+            for (name, schema) in map.get("properties").and_then(Value::as_object).into_iter().flatten() {
+                let path = format!("{path}.{name}");
+                if name.contains('_') {
+                    found.push(format!("{path}: an underscore"));
+                }
+                if schema.get("description").is_none_or(|text| {
+                    text.as_str()
+                        .is_none_or(|text| text.contains('\n') && !text.contains("\n\n"))
+                }) {
+                    found.push(format!("{path}: no description, or a broken one"));
+                }
+                if path.contains("[]") && schema.get("default").is_some() {
+                    found.push(format!("{path}: a default within a list"));
+                }
+                walk(&path, schema, found);
+            }
+        }
+        let mut found = Vec::new();
+        for (plural, definition) in definitions().expect("definitions") {
+            let schema = definition.spec.versions[0]
+                .schema
+                .clone()
+                .expect("a schema")
+                .open_api_v3_schema;
+            let schema = serde_json::to_value(schema).expect("JSON");
+            for part in ["spec", "status"] {
+                walk(&format!("{plural}.{part}"), &schema["properties"][part], &mut found);
+            }
+        }
+        assert!(found.is_empty(), "{}", found.join("\n"));
+    }
+}

@@ -274,3 +274,108 @@ pub(super) fn reason(field: &str, word: &str) -> Result<Reason, Invalid> {
         .find(|reason| reason.word() == word)
         .ok_or_else(|| Invalid::new(field, word, "a reason this version of Tollgate knows"))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::decision::Millis;
+
+    fn time() -> impl Strategy<Value = Millis> {
+        (0..253_402_207_200_000_i64).prop_map(Millis)
+    }
+
+    fn reasons() -> impl Strategy<Value = Reason> {
+        (0..Reason::ALL.len()).prop_map(|index| Reason::ALL[index])
+    }
+
+    fn stages() -> impl Strategy<Value = Stage> {
+        prop_oneof![
+            Just(Stage::Preparing),
+            (0..20_usize).prop_map(Stage::Stepping),
+            Just(Stage::HandingOver),
+            Just(Stage::Restoring),
+            reasons().prop_map(Stage::Aborting),
+            reasons().prop_map(Stage::Rejected),
+        ]
+    }
+
+    fn states() -> impl Strategy<Value = State> {
+        let hold = (reasons(), time()).prop_map(|(reason, since)| HoldSince { reason, since });
+        let times = (time(), proptest::option::of(time()), proptest::option::of(time()));
+        let attempt = (
+            "[0-9a-f]{10}",
+            0..i64::MAX,
+            stages(),
+            times,
+            proptest::option::of(hold),
+            0..i64::MAX,
+        )
+            .prop_map(
+                |(revision, epoch, stage, (since, window, scaling), hold, decisions)| Attempt {
+                    revision: Revision(revision),
+                    epoch,
+                    stage,
+                    since,
+                    window,
+                    scaling,
+                    hold,
+                    decisions,
+                },
+            );
+        let proven = proptest::option::of("[0-9a-f]{10}".prop_map(Revision));
+        (proven, 0..i64::MAX, proptest::option::of(attempt)).prop_map(|(proven, epoch, attempt)| State {
+            proven,
+            epoch,
+            attempt,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_machine_remembers_what_it_stored(state in states()) {
+            let mut status = GateStatus::default();
+            status.remember(&state);
+            let stored = serde_json::to_string(&status).expect("JSON");
+            let read: GateStatus = serde_json::from_str(&stored).expect("as it was stored");
+            prop_assert_eq!(read.state(), Ok(state));
+        }
+    }
+
+    #[test]
+    fn a_status_that_the_operator_did_not_write_is_refused_by_field() {
+        let good = json!({
+            "epoch": 3,
+            "attempt": {"revision": "abc", "epoch": 3, "stage": "Stepping", "atStep": 1, "since": "2026-01-31T12:00:00.000Z"},
+        });
+        let read = |value: &serde_json::Value| {
+            serde_json::from_value::<GateStatus>(value.clone())
+                .expect("a status")
+                .state()
+        };
+        assert!(read(&good).is_ok());
+        for (field, value, named) in [
+            ("atStep", json!(null), "status.attempt.atStep"),
+            ("atStep", json!(-1), "status.attempt.atStep"),
+            ("since", json!("yesterday"), "status.attempt.since"),
+            ("window", json!("soon"), "status.attempt.window"),
+            ("stage", json!("Aborting"), "status.attempt.why"),
+            ("hold", json!("Suspended"), "status.attempt.hold"),
+            ("holdSince", json!("2026-01-31T12:00:00Z"), "status.attempt.hold"),
+        ] {
+            let mut bad = good.clone();
+            bad["attempt"][field] = value;
+            assert_eq!(
+                read(&bad).map_err(|invalid| invalid.field),
+                Err(named.to_owned()),
+                "{field}"
+            );
+        }
+        let mut bad = good.clone();
+        bad["attempt"]["stage"] = json!("Rejected");
+        bad["attempt"]["why"] = json!("BadLuck");
+        assert!(read(&bad).is_err_and(|invalid| invalid.value == "BadLuck"));
+    }
+}

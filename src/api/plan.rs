@@ -267,3 +267,163 @@ fn percent(field: &str, value: i64, least: i64, most: i64) -> Result<Percent, In
         Err(Invalid::new(field, value, accepted()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::{Arms, GateRef, ReleaseGate, parse};
+    use crate::decision::{OnInconclusive, Then};
+
+    fn ten_lines() -> ReleaseGate {
+        parse(&json!({
+            "apiVersion": "tollgate.dev/v1alpha1",
+            "kind": "ReleaseGate",
+            "metadata": {"name": "checkout", "namespace": "shop"},
+            "spec": {
+                "target": {"workload": {"name": "checkout"}, "service": "checkout"},
+                "traffic": {"gatewayAPI": {"routes": [{"name": "checkout"}]}},
+            },
+        }))
+        .expect("a good gate")
+    }
+
+    fn frozen(gate: &ReleaseGate) -> CanaryAnalysisSpec {
+        CanaryAnalysisSpec {
+            gate: Some(GateRef {
+                name: "checkout".into(),
+                uid: "u-1".into(),
+            }),
+            revision: "abc".into(),
+            epoch: 1,
+            target: Arms {
+                workload: "checkout".into(),
+                service: "checkout".into(),
+                canary_workload: "checkout-canary".into(),
+                canary_service: "checkout-canary".into(),
+                stable_pods: 2,
+            },
+            steps: gate.spec.steps.clone(),
+            analysis: gate.spec.analysis.clone(),
+            interval_seconds: DEFAULT_INTERVAL,
+            scrape_seconds: DEFAULT_SCRAPE,
+            policy: gate.spec.policy.clone(),
+            canary: gate.spec.canary.clone(),
+            deadlines: gate.spec.deadlines.clone(),
+            policy_hash: String::new(),
+        }
+        .sealed()
+    }
+
+    #[test]
+    fn ten_lines_become_a_whole_plan() {
+        let gate = ten_lines();
+        let minutes = |minutes: i64| Millis::from_secs(minutes * 60);
+        let plan = gate.spec.terms().plan().expect("a good plan");
+        let weights: Vec<u8> = plan.steps.iter().map(|step| step.weight.get()).collect();
+        assert_eq!(weights, [1, 5, 25, 50, 100]);
+        for step in &plan.steps {
+            assert_eq!((step.min_window, step.max_window), (minutes(5), minutes(120)));
+        }
+        assert_eq!(
+            plan.patience,
+            Millis::from_secs(2 * (DEFAULT_INTERVAL + DEFAULT_SCRAPE)).max(Millis::from_secs(15))
+        );
+        assert_eq!(plan.holdback.get(), 5);
+        assert_eq!(plan.weight_at(4).get(), 95);
+        assert_eq!(plan.on_inconclusive, OnInconclusive::Hold);
+        assert_eq!(
+            (plan.on_no_evidence.hold, plan.on_no_evidence.then),
+            (minutes(15), Then::Abort)
+        );
+        let waits = [
+            plan.deadlines.ready,
+            plan.deadlines.route,
+            plan.deadlines.handover,
+            plan.deadlines.drain,
+        ];
+        assert_eq!(waits, [minutes(10), minutes(5), minutes(30), Millis::from_secs(30)]);
+        assert_eq!(gate.spec.environment, "production");
+        assert!(!gate.spec.suspend && gate.spec.hold.is_none() && gate.spec.github.is_none());
+        assert_eq!(
+            gate.spec.routes(),
+            [crate::routers::RouteRef {
+                kind: crate::routers::RouteKind::Http,
+                name: "checkout".into()
+            }]
+        );
+        let metrics = &gate.spec.analysis.metrics;
+        assert_eq!(metrics.len(), 1);
+        assert_eq!(metrics[0].name, "gateway-errors");
+        assert_eq!(
+            metrics[0]
+                .margins()
+                .map(|margins| (margins.abort, margins.promote, margins.limit)),
+            Ok((0.1, None, None))
+        );
+    }
+
+    #[test]
+    fn a_sealed_plan_says_the_same_and_leaves_nothing_to_a_default() {
+        let gate = ten_lines();
+        let sealed = frozen(&gate);
+        assert_eq!(sealed.plan(), gate.spec.terms().plan());
+        assert!(
+            sealed
+                .steps
+                .iter()
+                .all(|step| step.min_window.is_some() && step.max_window.is_some())
+        );
+        assert_eq!(sealed.policy_hash.len(), 64);
+        let again: CanaryAnalysisSpec = serde_json::from_value(json!(sealed)).expect("as it was stored");
+        assert_eq!(again.clone().sealed(), again);
+    }
+
+    #[test]
+    fn the_hash_of_a_policy_changes_with_every_part_of_it_and_with_nothing_else() {
+        let before = ten_lines();
+        let hash = before.spec.terms().hash();
+        let mut same = before.clone();
+        same.spec.suspend = true;
+        same.spec.environment = "staging".into();
+        same.spec.steps[0].min_window = Some("5m".into());
+        assert_eq!(same.spec.terms().hash(), hash);
+        type Change = fn(&mut ReleaseGateSpec);
+        let changes: [Change; 6] = [
+            |spec| spec.steps[0].weight = 2,
+            |spec| spec.steps[0].min_window = Some("6m".into()),
+            |spec| spec.analysis.holdback = 0,
+            |spec| spec.policy.on_inconclusive = OnInconclusive::NoHarm,
+            |spec| spec.canary.labels = crate::api::CanaryLabels::Shared,
+            |spec| spec.deadlines.drain = "31s".into(),
+        ];
+        for (index, change) in changes.iter().enumerate() {
+            let mut changed = before.clone();
+            change(&mut changed.spec);
+            assert_ne!(changed.spec.terms().hash(), hash, "change {index}");
+        }
+    }
+
+    #[test]
+    fn the_shipped_sample_is_good() {
+        let text = include_str!("../../config/sample.yaml");
+        let mut kinds = Vec::new();
+        for document in text.split("\n---\n") {
+            let object: serde_json::Value = serde_saphyr::from_str(document).expect("YAML");
+            match object["kind"].as_str() {
+                Some("ReleaseGate") => {
+                    let gate: ReleaseGate = parse(&object).expect("a good gate");
+                    gate.spec.terms().plan().expect("a good plan");
+                }
+                Some("EvidenceSource") => {
+                    let source: crate::api::EvidenceSource = parse(&object).expect("a good source");
+                    assert!(source.spec.default && source.spec.prometheus.is_some());
+                }
+                other => panic!("{other:?} is not expected in the sample"),
+            }
+            kinds.push(object["kind"].as_str().expect("a kind").to_owned());
+        }
+        assert_eq!(kinds, ["EvidenceSource", "ReleaseGate"]);
+    }
+}

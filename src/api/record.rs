@@ -143,3 +143,138 @@ impl DecisionEntry {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::api::{Condition, ConditionStatus};
+    use crate::decision::{GapKind, Millis, Need, Outcome, Reason};
+
+    /// The worst text there is: every character takes two bytes as JSON.
+    fn worst(length: usize) -> String {
+        "\"".repeat(length)
+    }
+
+    fn record() -> Record {
+        Record {
+            id: format!("{}-{}", i64::MAX, i64::MAX),
+            at: Millis(253_402_207_200_000),
+            outcome: Outcome::Promote,
+            reason: Reason::RouteNotProgrammed,
+            revision: Revision("0123456789".into()),
+            step: 19,
+            from: Percent::ALL,
+            to: Percent::ALL,
+            rule: worst(5000),
+            evidence_hash: "a".repeat(64),
+            policy_hash: "b".repeat(64),
+            by: Some(worst(5000)),
+        }
+    }
+
+    #[test]
+    fn the_largest_status_stays_below_64_kib() {
+        let gap = Gap {
+            kind: GapKind::BaselineMissing,
+            detail: worst(5000),
+        };
+        let number = 1.234_567_890_123_456_7e-300;
+        let reading = Reading {
+            metric: "m".repeat(52),
+            verdict: Verdict::Inconclusive(Reason::RouteNotProgrammed),
+            canary: [number; 2],
+            baseline: [number; 2],
+            ratio: Some(number),
+            interval: Some([number; 2]),
+            harm: [number; 2],
+            safety: [number; 2],
+            need: Some(Need {
+                requests: number,
+                seconds: Some(number),
+            }),
+            gaps: vec![gap; 50],
+        };
+        let judged = Judged {
+            epoch: i64::MAX,
+            step: 19,
+            at: Millis(253_402_207_200_000),
+            verdict: Verdict::Inconclusive(Reason::RouteNotProgrammed),
+            receiving: true,
+            blind_since: None,
+            no_harm: false,
+            rule: worst(5000),
+            evidence_hash: "a".repeat(64),
+            readings: vec![reading; 10],
+        };
+        let condition = Condition {
+            type_: "Reconciling".into(),
+            status: ConditionStatus::Unknown,
+            observed_generation: i64::MAX,
+            last_transition_time: Time(jiff::Timestamp::UNIX_EPOCH),
+            reason: "RouteNotProgrammed".into(),
+            message: clip(&worst(5000), 1024),
+        };
+        let mut status = AnalysisStatus {
+            observed_generation: i64::MAX,
+            conditions: vec![condition; 4],
+            decisions: vec![DecisionEntry::from(&record()); 20],
+            judge_state: Some("x".repeat(16_384)),
+            ..AnalysisStatus::default()
+        };
+        status.judged(&judged);
+        let size = serde_json::to_vec(&status).expect("JSON").len();
+        assert!(size < 64 * 1024, "{size} bytes");
+    }
+
+    #[test]
+    fn a_record_is_read_back_as_it_was_but_for_what_was_cut() {
+        let short = Record {
+            rule: "errors 1.02 of 1.1".into(),
+            by: Some("ada".into()),
+            ..record()
+        };
+        let entry = DecisionEntry::from(&short);
+        assert_eq!(entry.record(&short.revision.0, &short.policy_hash), Ok(short));
+        let mut forged = entry.clone();
+        forged.to = 101;
+        assert!(
+            forged
+                .record("a", "b")
+                .is_err_and(|invalid| invalid.field == "status.decisions.to")
+        );
+        let mut unknown = entry;
+        unknown.reason = "BadLuck".into();
+        assert!(
+            unknown
+                .record("a", "b")
+                .is_err_and(|invalid| invalid.value == "BadLuck")
+        );
+    }
+
+    #[test]
+    fn numbers_without_a_json_form_have_one() {
+        for (number, shown) in [
+            (f64::INFINITY, f64::MAX),
+            (f64::NEG_INFINITY, f64::MIN),
+            (f64::NAN, 0.0),
+            (1.5, 1.5),
+        ] {
+            assert!((finite(number) - shown).abs() <= 0.0, "{number}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn clipped_text_takes_no_more_bytes_than_allowed(text in any::<String>(), most in 3..600_usize) {
+            let clipped = clip(&text, most);
+            let json = serde_json::to_string(&clipped).expect("JSON");
+            prop_assert!(json.len() <= most + 2, "{} bytes", json.len());
+            if json.len() < most / 2 {
+                prop_assert_eq!(clipped.chars().count(), text.chars().count());
+            }
+        }
+    }
+}

@@ -33,6 +33,8 @@ use crate::routers;
     validation = Rule::new("self.metadata.name.size() <= 52").message("a gate's name has at most 52 characters, so that what is made for it can be named after it"),
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.steps.all(step, duration(has(step.minWindow) ? step.minWindow : self.analysis.minWindow) <= duration(has(step.maxWindow) ? step.maxWindow : self.analysis.maxWindow))")
+    .message("a step's minWindow must not be longer than its maxWindow; what a step leaves out comes from analysis"))]
 pub struct ReleaseGateSpec {
     /// The environment this gate stands for, as reports name it.
     #[serde(default = "production")]
@@ -50,8 +52,8 @@ pub struct ReleaseGateSpec {
     #[schemars(length(min = 1, max = 20))]
     #[x_kube(
         merge_strategy = ListMerge::Atomic,
-        validation = Rule::new("self.all(i, step, i == 0 || self[i - 1].weight < step.weight)").message("the weights of the steps must rise"),
-        validation = Rule::new("self[self.size() - 1].weight == 100").message("the last step's weight must be 100"),
+        validation = Rule::new("self.map(step, step.weight).isSorted() && self.all(a, self.exists_one(b, b.weight == a.weight))").message("the weights of the steps must rise"),
+        validation = Rule::new("self.size() == 0 || self[self.size() - 1].weight == 100").message("the last step's weight must be 100"),
     )]
     pub steps: Vec<Step>,
     /// How canary and baseline are compared.

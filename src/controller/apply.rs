@@ -1,14 +1,16 @@
 //! Performs effects, one at a time. Each may be repeated: it looks first whether it is done.
 
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::api::{GateAction, ReleaseGate, labels, moment};
 use crate::decision::{Attempt, Decision, Effect, Mark, Reason};
 use crate::routers::gateway_api::Written;
 use crate::routers::{self, RouteRef};
 
+use super::canary;
 use super::context::{Context, Error, bounded};
 use super::crash::Write;
 use super::frozen;
@@ -118,6 +120,11 @@ async fn write(
 ) -> Result<(), Error> {
     let pair = subject.pair();
     let router = context.router(&subject.key.namespace);
+    if mark.weight != mark.safe.weight() && !context.leadership.may_raise(Instant::now()) {
+        return Err(Error::Refused(
+            "the lease has run out since the facts were gathered".into(),
+        ));
+    }
     for (at, fact) in subject.gate.spec.routes().iter().zip(&facts.routes) {
         let untouched = fact.mark.is_none() && fact.split.exposure() == crate::decision::Percent::ZERO;
         if mark.fenced && untouched {
@@ -222,6 +229,7 @@ async fn restore(context: &Context, subject: &Subject<'_>, decision: &Decision) 
 /// Removes the canary and lets stable shrink again.
 async fn remove(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
     guard::lift(context, subject).await?;
+    remove_copies(context, subject).await?;
     let resources = [
         (workload::deployment(), subject.canary()),
         (workload::service(), subject.pair().canary),
@@ -236,6 +244,26 @@ async fn remove(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Removes the copies of attached policies; after a restart by label, because they are not known.
+async fn remove_copies(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
+    let Some(kind) = &context.optional.backend_tls else {
+        return Ok(());
+    };
+    let known = workload::copies(context, subject, subject.state.epoch);
+    if known.is_some_and(|copies| copies.is_empty()) {
+        return Ok(());
+    }
+    let api = workload::api(context, &subject.key.namespace, kind);
+    let ours = canary::canary_selector(&subject.key.name);
+    let selector: Vec<String> = ours.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let ours = ListParams::default().labels(&selector.join(","));
+    let params = DeleteParams::background();
+    context
+        .write(Write::Remove, api.delete_collection(&params, &ours))
+        .await
+        .map(drop)
 }
 
 /// Takes our labels off. A held template stays paused, and an annotation says why.

@@ -1,6 +1,7 @@
 //! One release on trial: its analysis, its questions, and what was last said about it.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,8 @@ pub struct Docket {
     pub subscription: Subscription,
     /// What was last said about it.
     pub judged: Option<Judged>,
+    /// When the newest tick was counted.
+    pub heard: Option<Instant>,
     /// When its memory was saved last.
     pub saved: Millis,
     memory: Memory,
@@ -73,6 +76,7 @@ impl Docket {
                 metrics: questions,
             },
             judged: None,
+            heard: None,
             saved: now,
             memory,
         };

@@ -89,16 +89,17 @@ impl Events {
 
     /// Tells a decision that has been carried out: once per acknowledged change of a route.
     pub fn decided(&self, gate: &ObjectReference, epoch: i64, record: &Record) {
+        let sentence = record.reason.sentence();
+        let numbers = record.rule.strip_prefix(sentence).unwrap_or(&record.rule);
         let text = format!(
-            "{} of {} at step {}: {} to {}: {} {}",
+            "{} of {} at step {}: {} to {}: {sentence} {numbers}",
             record.outcome.word(),
             record.revision,
             record.step + 1,
             record.from,
             record.to,
-            record.reason.sentence(),
-            record.rule,
         );
+        let text = text.trim_end().to_owned();
         self.tell(Told {
             gate: gate.clone(),
             hold: None,

@@ -1,6 +1,6 @@
 //! The plan of an attempt: frozen in a CanaryAnalysis, and read back from it.
 
-use kube::api::{ObjectMeta, PostParams};
+use kube::api::{DeleteParams, ObjectMeta, PostParams};
 use kube::{Api, Resource, ResourceExt};
 
 use crate::api::{Analysis, Arms, CanaryAnalysis, CanaryAnalysisSpec, GateRef, Invalid, ReleaseGate, labels};
@@ -113,12 +113,32 @@ pub async fn freeze(
         ..object.metadata
     };
     let api = api(context, gate);
+    forget_old(context, gate, &api, attempt.epoch).await?;
     let created = context
         .write(Write::Freeze, api.create(&PostParams::default(), &object))
         .await;
     match created {
         Ok(object) => thaw(&object),
         Err(error) if error.is_conflict() => read(context, gate, attempt).await?.ok_or(Error::Conflict(name)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Attempts whose record is kept.
+const KEPT: i64 = 20;
+
+/// Removes the record that is one too old. The audit log keeps its decisions.
+async fn forget_old(context: &Context, gate: &ReleaseGate, api: &Api<CanaryAnalysis>, epoch: i64) -> Result<(), Error> {
+    if epoch <= KEPT {
+        return Ok(());
+    }
+    let old = name(&gate.name_any(), epoch - KEPT);
+    match context
+        .write(Write::Freeze, api.delete(&old, &DeleteParams::background()))
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(Error::Kube(kube::Error::Api(status))) if status.code == 404 => Ok(()),
         Err(error) => Err(error),
     }
 }

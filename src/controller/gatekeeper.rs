@@ -8,7 +8,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 
 use crate::api::ReleaseGate;
-use crate::decision::{Decision, Facts, Millis, Reason, Stage, State, decide};
+use crate::decision::{Decision, Facts, Millis, Outcome, Reason, Stage, State, decide};
 
 use super::apply;
 use super::context::{Context, Error};
@@ -20,6 +20,9 @@ use super::status;
 
 /// Looks again at a gate at rest this often, in case a watch has missed something.
 const RESYNC: Duration = Duration::from_secs(600);
+
+/// Tries an abort again this soon: everybody waits for weight 0.
+const URGENT: Duration = Duration::from_millis(500);
 
 /// Looks again this soon after a conflict.
 const CONFLICT: Duration = Duration::from_millis(50);
@@ -43,7 +46,7 @@ pub async fn reconcile(guarded: Arc<DeserializeGuard<ReleaseGate>>, context: Arc
 }
 
 /// When to try again after a failed pass: at once after a conflict, else ever later, up to 30 s;
-/// but an abort that could not be written is tried every second.
+/// but an abort that could not be written is tried twice a second.
 #[must_use]
 pub fn on_error(guarded: Arc<DeserializeGuard<ReleaseGate>>, error: &Error, context: Arc<Context>) -> Action {
     let (key, uid) = match &guarded.0 {
@@ -54,12 +57,15 @@ pub fn on_error(guarded: Arc<DeserializeGuard<ReleaseGate>>, error: &Error, cont
     if error.is_conflict() {
         return Action::requeue(CONFLICT);
     }
-    let mut failures = 0;
+    let (mut failures, mut urgent) = (0, false);
     context.memory.update(&key, &uid, |known| {
         known.failures = known.failures.saturating_add(1);
-        failures = known.failures;
+        (failures, urgent) = (known.failures, known.urgent);
     });
     tracing::warn!(gate = %key, %error, failures, "pass not finished");
+    if urgent {
+        return Action::requeue(URGENT);
+    }
     Action::requeue(Duration::from_secs(1 << failures.min(5)).min(Duration::from_secs(30)))
 }
 
@@ -94,10 +100,15 @@ async fn pass(gate: &ReleaseGate, context: &Context) -> Result<Action, Error> {
 
 /// Performs the effects in order, then stores the state, then tells others.
 async fn perform(context: &Context, subject: &Subject<'_>, facts: &Facts, decision: &Decision) -> Result<(), Error> {
+    let uid = subject.gate.uid().unwrap_or_default();
+    let urgent = decision.outcome == Outcome::Abort;
+    context.memory.update(&subject.key, &uid, |known| known.urgent = urgent);
+    let heard = context.judge.heard(&subject.key);
     for effect in &decision.effects {
         apply::perform(context, subject, facts, decision, effect).await?;
     }
     if !facts.leader {
+        context.judge.dismiss(&subject.key);
         return Ok(());
     }
     if apply::is_gone(subject, decision) {
@@ -108,7 +119,7 @@ async fn perform(context: &Context, subject: &Subject<'_>, facts: &Facts, decisi
     }
     status::store(context, subject, facts, decision).await?;
     context.judge.follow(context, subject, &decision.state);
-    report::tell(context, subject, facts, decision).await;
+    report::tell(context, subject, facts, decision, heard).await;
     Ok(())
 }
 

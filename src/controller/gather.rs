@@ -1,6 +1,6 @@
 //! Reads the world: from caches where they are good enough, from the API server where they are not.
 
-use kube::api::ListParams;
+use kube::api::{ListParams, TypeMeta};
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 
@@ -239,17 +239,23 @@ fn request(context: &Context, subject: &Subject<'_>) -> Option<Request> {
 }
 
 /// Lists objects of a kind in the gate's namespace as they are; none, when the kind is unknown.
+/// Each says its kind, which the items of a list leave out.
 ///
 /// # Errors
 /// When the API server does not answer.
 pub async fn list(context: &Context, namespace: &str, resource: &kube::api::ApiResource) -> Result<Vec<Value>, Error> {
     let api: Api<kube::api::DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, resource);
     match bounded("list", api.list(&ListParams::default())).await {
-        Ok(list) => Ok(list
-            .items
-            .into_iter()
-            .filter_map(|item| serde_json::to_value(item).ok())
-            .collect()),
+        Ok(list) => {
+            let whole = list.items.into_iter().map(|mut item| {
+                item.types = Some(TypeMeta {
+                    api_version: resource.api_version.clone(),
+                    kind: resource.kind.clone(),
+                });
+                item
+            });
+            Ok(whole.filter_map(|item| serde_json::to_value(item).ok()).collect())
+        }
         Err(Error::Kube(kube::Error::Api(status))) if status.code == 404 => Ok(vec![]),
         Err(error) => Err(error),
     }

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 
@@ -16,8 +17,9 @@ use super::docket::Docket;
 use super::gather::Subject;
 use super::memory::GateKey;
 
-/// Saves the judge's state at least this often, so that a restart replays little.
-const SAVE: Millis = Millis::from_secs(300);
+/// Saves the judge's state at least this often: a restart replays little, and people see numbers
+/// that are not old.
+const SAVE: Millis = Millis::from_secs(60);
 
 /// All releases on trial.
 #[derive(Debug)]
@@ -44,6 +46,12 @@ impl Judge {
     #[must_use]
     pub fn judged(&self, key: &GateKey) -> Option<Judged> {
         self.locked().get(key)?.judged.clone()
+    }
+
+    /// When the newest tick of a gate's release was counted.
+    #[must_use]
+    pub fn heard(&self, key: &GateKey) -> Option<Instant> {
+        self.locked().get(key)?.heard
     }
 
     /// Ends the trial of a gate's release.
@@ -126,6 +134,7 @@ impl Judge {
     pub fn observe(&self, key: &GateKey, answers: Vec<Answer>) {
         if let Some(docket) = self.locked().get_mut(key) {
             docket.observe(answers);
+            docket.heard = Some(Instant::now());
             // Nobody listens only when the controller has ended.
             let _ = self.wake.send(key.clone());
         }

@@ -5,6 +5,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde_json::Value;
+
 use crate::api::GateStatus;
 use crate::decision::{Millis, Reason, Record, State};
 
@@ -46,6 +48,8 @@ pub struct Known {
     pub preflight: Option<Preflight>,
     /// Decisions of the attempt in flight that changed something, oldest first, at most 20.
     pub records: Vec<Record>,
+    /// Whether the last pass wanted weight 0.
+    pub urgent: bool,
     /// Passes that failed in a row.
     pub failures: u32,
 }
@@ -61,6 +65,8 @@ pub struct Preflight {
     pub blocks: Option<Reason>,
     /// The same with names, and what is only worth knowing.
     pub findings: Vec<String>,
+    /// Policies attached to the user's Service, as the canary's Service needs them.
+    pub copies: Vec<Value>,
 }
 
 /// All gates.

@@ -88,7 +88,7 @@ fn hand_over(
 /// Saves what has not been saved for too long.
 async fn save(context: &Context) {
     for key in context.judge.unsaved(context.now()) {
-        if let Err(error) = super::record::save(context, &key).await {
+        if let Err(error) = super::record::save(context, &key, context.judge.judged(&key).as_ref()).await {
             tracing::warn!(gate = %key, %error, "the judge's memory was not saved");
         }
     }

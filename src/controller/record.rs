@@ -11,16 +11,16 @@ use super::context::{Context, Error};
 use super::crash::Write;
 use super::memory::GateKey;
 
-/// Saves what is known about the attempt of a gate: at every transition and now and then.
+/// Saves what is known about the attempt of a gate: at every transition, with what was judged when
+/// it was decided, and now and then.
 ///
 /// # Errors
 /// When the API server refuses. Nothing depends on it at once: it is tried at the next occasion.
-pub async fn save(context: &Context, key: &GateKey) -> Result<(), Error> {
+pub async fn save(context: &Context, key: &GateKey, judged: Option<&Judged>) -> Result<(), Error> {
     let Some((name, records)) = context.memory.attempt(key) else {
         return Ok(());
     };
-    let judged = context.judge.judged(key);
-    let status = status(judged.as_ref(), &records, context.judge.snapshot(key));
+    let status = status(judged, &records, context.judge.snapshot(key));
     let mut value = json!(status);
     if let Some(fields) = value.as_object_mut() {
         // A judge that has ended says nothing new; what it said last stays.

@@ -1,6 +1,8 @@
 //! Tells others what was decided: events, metrics, the audit export, GitHub. None of them can hold
 //! a release up.
 
+use std::time::Instant;
+
 use kube::Resource;
 
 use crate::decision::{Attempt, Decision, Effect, Facts, Outcome, Percent, Reason, Record, Stage};
@@ -10,8 +12,15 @@ use super::context::Context;
 use super::gather::Subject;
 use super::record;
 
-/// Tells what a pass came to. Called after the effects are done and the state is stored.
-pub async fn tell(context: &Context, subject: &Subject<'_>, facts: &Facts, decision: &Decision) {
+/// Tells what a pass came to. Called after the effects are done and the state is stored. `heard`
+/// is when the tick was counted that the pass decided on.
+pub async fn tell(
+    context: &Context,
+    subject: &Subject<'_>,
+    facts: &Facts,
+    decision: &Decision,
+    heard: Option<Instant>,
+) {
     context.metrics.held(&subject.key.to_string(), held(decision));
     if decision.state == subject.state {
         return;
@@ -21,10 +30,10 @@ pub async fn tell(context: &Context, subject: &Subject<'_>, facts: &Facts, decis
     if let Some(record) = &record {
         context.audit.record(&subject.key.namespace, &subject.key.name, record);
         if record.outcome == Outcome::Abort
-            && let Some(judged) = facts.judged.as_ref().filter(|_| is_measured(record.reason))
+            && is_measured(record.reason)
+            && let Some(heard) = heard
         {
-            let after = u64::try_from((context.now() - judged.at).0).unwrap_or(0);
-            context.metrics.aborted(std::time::Duration::from_millis(after));
+            context.metrics.aborted(heard.elapsed());
         }
     }
     if told(subject, decision) {
@@ -34,7 +43,7 @@ pub async fn tell(context: &Context, subject: &Subject<'_>, facts: &Facts, decis
                 .decided(&subject.gate.object_ref(&()), subject.state.epoch, record);
         }
         report_to_github(context, subject, facts, decision);
-        if let Err(error) = record::save(context, &subject.key).await {
+        if let Err(error) = record::save(context, &subject.key, facts.judged.as_ref()).await {
             tracing::warn!(gate = %subject.key, %error, "the analysis was not saved");
         }
     }

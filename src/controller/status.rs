@@ -257,7 +257,12 @@ fn message(context: &Context, subject: &Subject<'_>, facts: &Facts, decision: &D
     let blocked = |findings: Vec<String>| (!findings.is_empty()).then(|| findings.join("; "));
     let uid = subject.gate.uid().unwrap_or_default();
     let known = context.memory.get(&subject.key, &uid);
-    let marked = || facts.routes.iter().find_map(|route| Some(route.mark.as_ref()?.record.rule.clone()));
+    let marked = || {
+        facts
+            .routes
+            .iter()
+            .find_map(|route| Some(route.mark.as_ref()?.record.rule.clone()))
+    };
     let recorded = known.records.last().map(|record| record.rule.clone()).or_else(marked);
     let judged = facts
         .judged
@@ -266,7 +271,9 @@ fn message(context: &Context, subject: &Subject<'_>, facts: &Facts, decision: &D
         .filter(|rule| !rule.is_empty());
     let told = match decision.reason {
         Reason::Preflight => known.preflight.and_then(|found| blocked(found.findings)),
-        Reason::Rejected => recorded.map(|rule| format!("{rule}. {}", decision.reason.sentence())),
+        Reason::Rejected => {
+            recorded.map(|rule| format!("{}. {}", rule.trim_end_matches('.'), decision.reason.sentence()))
+        }
         _ if decision.outcome == Outcome::Abort => recorded,
         Reason::Safe | Reason::NoHarm => judged,
         _ => None,

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::decision::{Attempt, Reason};
 
+use super::attached::attached;
 use super::context::{Context, Error, bounded};
 use super::gather::{Subject, list};
 use super::labels;
@@ -23,21 +24,24 @@ pub struct Optional {
     pub pod_monitor: Option<ApiResource>,
     /// Prometheus Operator's ServiceMonitor.
     pub service_monitor: Option<ApiResource>,
+    /// The Gateway API's BackendTLSPolicy, which is attached to Services.
+    pub backend_tls: Option<ApiResource>,
 }
 
 impl Optional {
     /// What this cluster serves.
     pub async fn discover(client: &Client) -> Self {
-        let served = async |kind: &str| {
-            let gvk = kube::api::GroupVersionKind::gvk("monitoring.coreos.com", "v1", kind);
+        let served = async |group: &str, kind: &str| {
+            let gvk = kube::api::GroupVersionKind::gvk(group, "v1", kind);
             kube::discovery::pinned_kind(client, &gvk)
                 .await
                 .ok()
                 .map(|(resource, _)| resource)
         };
         Self {
-            pod_monitor: served("PodMonitor").await,
-            service_monitor: served("ServiceMonitor").await,
+            pod_monitor: served("monitoring.coreos.com", "PodMonitor").await,
+            service_monitor: served("monitoring.coreos.com", "ServiceMonitor").await,
+            backend_tls: served("gateway.networking.k8s.io", "BackendTLSPolicy").await,
         }
     }
 }
@@ -48,15 +52,16 @@ impl Optional {
 /// When the API server does not answer.
 pub async fn look(context: &Context, subject: &Subject<'_>, attempt: &Attempt) -> Result<Preflight, Error> {
     let at = context.now();
-    let found = |blocks, findings| Preflight {
+    let found = |blocks, findings, copies| Preflight {
         epoch: attempt.epoch,
         at,
         blocks,
         findings,
+        copies,
     };
     let built = match workload::built(context, subject, attempt).await {
         Ok(built) => built,
-        Err(Error::Refused(why)) => return Ok(found(Some(Reason::Preflight), vec![why])),
+        Err(Error::Refused(why)) => return Ok(found(Some(Reason::Preflight), vec![why], vec![])),
         Err(error) => return Err(error),
     };
     let namespaces: Api<Namespace> = Api::all(context.client.clone());
@@ -95,7 +100,11 @@ pub async fn look(context: &Context, subject: &Subject<'_>, attempt: &Attempt) -
         services: std::slice::from_ref(&built.service),
         volume_claims: &volume_claims,
     };
+    let policies = optional(context, subject, context.optional.backend_tls.as_ref()).await?;
+    let uid = subject.gate.metadata.uid.as_deref().unwrap_or_default();
+    let attached = attached(&policies, &subject.gate.spec.target.service, &subject.key.name, uid);
     let mut findings = preflight::findings(&pair, &around);
+    findings.extend(attached.findings);
     findings.sort_by_key(|finding| finding.severity == Severity::Names);
     let blocks = findings
         .iter()
@@ -104,6 +113,7 @@ pub async fn look(context: &Context, subject: &Subject<'_>, attempt: &Attempt) -
     Ok(found(
         blocks,
         findings.into_iter().map(|finding| finding.sentence).collect(),
+        attached.copies,
     ))
 }
 

@@ -74,6 +74,11 @@ async fn grow(context: &Context, subject: &Subject<'_>, live: &Workload, pods: i
 /// The Service first: its endpoints are then there when the first pod is.
 async fn make(context: &Context, subject: &Subject<'_>, attempt: &Attempt, pods: i64) -> Result<(), Error> {
     let canary = &built(context, subject, attempt).await?.canary;
+    if let Some(kind) = &context.optional.backend_tls {
+        for copy in copies(context, subject, attempt.epoch).unwrap_or_default() {
+            create(context, subject, kind, copy).await?;
+        }
+    }
     for (resource, wanted) in [
         (service(), canary.service().clone()),
         (deployment(), canary.deployment(pods)),
@@ -81,6 +86,14 @@ async fn make(context: &Context, subject: &Subject<'_>, attempt: &Attempt, pods:
         create(context, subject, &resource, wanted).await?;
     }
     Ok(())
+}
+
+/// What was copied for the canary of an attempt; unknown after a restart.
+#[must_use]
+pub fn copies(context: &Context, subject: &Subject<'_>, epoch: i64) -> Option<Vec<Value>> {
+    let uid = subject.gate.uid().unwrap_or_default();
+    let known = context.memory.get(&subject.key, &uid).preflight?;
+    (known.epoch == epoch).then_some(known.copies)
 }
 
 /// The canary with what it was built from.

@@ -7,8 +7,8 @@
 //! on the routes speak first.
 
 use super::{
-    Attempt, Decision, Effect, Facts, HoldSince, Mark, Millis, Outcome, Plan, Reason, Record, Revision, RouteFact,
-    SafeTarget, Split, Stage, State, Verb, WorkloadFact,
+    Attempt, Decision, Effect, Facts, HoldSince, Judged, Mark, Millis, Outcome, Plan, Reason, Record, Revision,
+    RouteFact, SafeTarget, Split, Stage, State, Verb, WorkloadFact,
 };
 
 /// How long an abort may stay undone before a replica that does not lead brings the weight down.
@@ -449,7 +449,7 @@ impl Pass<'_> {
             step: to.step,
             from: self.exposure(),
             to: to.to,
-            rule: judged.map_or_else(|| to.reason.sentence().to_owned(), |judged| judged.rule.clone()),
+            rule: self.rule(to.reason, by.as_deref(), judged),
             evidence_hash: judged.map(|judged| judged.evidence_hash.clone()).unwrap_or_default(),
             policy_hash: self.plan.policy_hash.clone(),
             by,
@@ -461,6 +461,21 @@ impl Pass<'_> {
             weight: to.to,
             safe: to.safe,
             record,
+        }
+    }
+
+    /// The rule that fired, for people: the numbers where they decided, the person where one did.
+    #[expect(clippy::unused_self, reason = "reads as a rule beside the others")]
+    fn rule(&self, reason: Reason, by: Option<&str>, judged: Option<&Judged>) -> String {
+        let measured = judged
+            .map(|judged| judged.rule.as_str())
+            .filter(|rule| !rule.is_empty());
+        match (reason, by) {
+            (Reason::Safe | Reason::NoHarm | Reason::Harm | Reason::LimitExceeded | Reason::Inconclusive, _) => {
+                measured.unwrap_or(reason.sentence()).to_owned()
+            }
+            (_, Some(by)) => format!("{by} asked for it; {}", measured.unwrap_or("nothing was measured")),
+            _ => reason.sentence().to_owned(),
         }
     }
 

@@ -68,25 +68,28 @@ impl Analysis {
     }
 
     /// The weight of `step` was written at `at`: safety starts anew, evidence of harm carries
-    /// on. Steps go up; telling the same one again, or an earlier one, changes nothing. Ticks
-    /// seen before the first step only feed the dispersion, so history may be given first.
+    /// on. Telling the same step again changes nothing. An earlier step may begin again, when a
+    /// person lets a release go on from there; it gets no more capital. Ticks seen before the
+    /// first step only feed the dispersion, so history may be given first.
     pub fn begin_step(&mut self, step: usize, at: Millis) {
-        let began = match self.course {
-            Some(course) if step <= course.step => return,
-            Some(course) => course.began,
-            None => at,
+        let (capital, began, highest) = match self.course {
+            Some(course) if step == course.step => return,
+            Some(course) if step <= course.highest => (None, course.began, course.highest),
+            Some(course) => (Some(step), course.began, step),
+            None => (Some(0), at, step),
         };
         if self.course.is_none() {
             self.metrics.iter_mut().for_each(|metric| metric.begin(at));
         }
-        let step_index = if self.course.is_none() { 0 } else { step };
+        let capital = capital.map(|step| (step, self.weights.len()));
         for (metric, plan) in self.metrics.iter_mut().zip(&self.plans) {
-            metric.begin_step(plan, step_index, self.weights.len());
+            metric.begin_step(plan, capital);
         }
         self.course = Some(Course {
             step,
             step_at: at,
             began,
+            highest,
         });
     }
 

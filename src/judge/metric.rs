@@ -44,6 +44,8 @@ pub struct Course {
     pub step_at: Millis,
     /// When the first step's weight was written.
     pub began: Millis,
+    /// The highest step so far: capital is put down for each step once.
+    pub highest: usize,
 }
 
 /// The state of one metric.
@@ -153,16 +155,19 @@ impl Metric {
     }
 
     /// A step begins: new safety, new counts, new dispersion, and fresh capital for harm. The
-    /// first of `steps` gets what is put down at the start, a later one its part of the rest.
-    pub fn begin_step(&mut self, plan: &MetricPlan, step: usize, steps: usize) {
-        #[expect(clippy::cast_precision_loss, reason = "a gate has at most 100 steps")]
-        let later = steps.saturating_sub(1).max(1) as f64;
-        let share = if step == 0 {
-            CAPITAL_START
-        } else {
-            CAPITAL_STEPS / later
-        };
-        self.harm.iter_mut().for_each(|process| process.stake(share));
+    /// first of so many steps gets what is put down at the start, a later one its part of the
+    /// rest; one that was begun before gets none (`None`).
+    pub fn begin_step(&mut self, plan: &MetricPlan, capital: Option<(usize, usize)>) {
+        if let Some((step, steps)) = capital {
+            #[expect(clippy::cast_precision_loss, reason = "a gate has at most 100 steps")]
+            let later = steps.saturating_sub(1).max(1) as f64;
+            let share = if step == 0 {
+                CAPITAL_START
+            } else {
+                CAPITAL_STEPS / later
+            };
+            self.harm.iter_mut().for_each(|process| process.stake(share));
+        }
         for process in &mut self.safety {
             *process = Process::new();
             process.stake(1.0);

@@ -278,8 +278,33 @@ fn a_new_step_starts_safety_anew_and_carries_harm_on() {
     assert_eq!(analysis.judged(1, 1).readings[0].canary, [0.0, 100.0]);
     let told = analysis.clone();
     analysis.begin_step(1, Millis::from_secs(630));
-    analysis.begin_step(0, Millis::from_secs(630));
     assert_eq!(analysis, told, "telling a step again changes nothing");
+}
+
+#[test]
+fn a_step_that_begins_again_counts_anew_without_more_capital() {
+    let mut analysis = begun(errors(), &WEIGHTS);
+    analysis.observe(0, &ratio_tick(10, [0.0, 20.0, 6.0, 1980.0]));
+    analysis.begin_step(1, Millis::from_secs(12));
+    analysis.observe(0, &ratio_tick(20, [0.0, 20.0, 6.0, 1980.0]));
+    let harm = analysis.judged(1, 1).readings[0].harm;
+    for step in [0, 1] {
+        analysis.begin_step(step, Millis::from_secs(20));
+        let again = analysis.judged(1, step);
+        assert_eq!(
+            (again.readings[0].canary, again.receiving),
+            ([0.0, 0.0], false),
+            "step {step}"
+        );
+        assert_eq!(again.readings[0].harm, harm, "step {step}");
+    }
+    analysis.begin_step(0, Millis::from_secs(20));
+    analysis.observe(0, &ratio_tick(30, [0.0, 20.0, 6.0, 1980.0]));
+    assert_eq!(
+        analysis.judged(1, 0).readings[0].canary,
+        [0.0, 20.0],
+        "it is judged again"
+    );
 }
 
 #[test]

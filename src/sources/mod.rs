@@ -36,6 +36,8 @@ mod tally;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod fleet;
+#[cfg(test)]
 mod stand_in;
 
 pub use connection::{AuthSpec, BasicSpec, ConnectionSpec, HeaderSpec, SecretRef, TlsSpec};

@@ -106,7 +106,8 @@ impl Plane {
     /// read before. Gates that are no longer subscribed are forgotten.
     ///
     /// A tick that is incomplete is not counted: the next complete one covers its time too. The
-    /// exceptions are a fall without proof and a disagreement, whose increments are given up.
+    /// exceptions are a fall without proof, a disagreement, and a baseline that begins in the tick:
+    /// their increments are given up.
     pub async fn collect(&mut self, now: Millis, subscriptions: &[Subscription]) -> Vec<Collected> {
         let to = self.tick(now).0;
         if self.last.is_some_and(|last| last >= to) {
@@ -363,8 +364,12 @@ impl Plane {
         let seen = progress.canary_seen || !total.canary.is_empty();
         let newest = [total, bad].iter().flat_map(Sides::newest).collect();
         let given_up = |gaps: &Vec<Gap>| {
-            gaps.iter()
-                .any(|gap| matches!(gap.kind, GapKind::ResetUnproven | GapKind::Disagree))
+            gaps.iter().any(|gap| {
+                matches!(
+                    gap.kind,
+                    GapKind::ResetUnproven | GapKind::Disagree | GapKind::ShortWindow
+                )
+            })
         };
         let counted = tallied.as_ref().map_or_else(given_up, |_| true);
         let (evidence, clamped) = match tallied {

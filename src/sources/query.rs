@@ -325,12 +325,14 @@ impl Round<'_> {
         }
     }
 
-    /// Refuses an answer whose clock is more than one tick away from ours.
+    /// Refuses an answer whose clock is more than one tick away from ours. `now` is when it was
+    /// whole; it may have been dated at any time since the question.
     fn in_time(&self, reply: &http::Reply, now: i64, series: Vec<Series>) -> Result<Vec<Series>, Gap> {
         let tick = i64::from(self.connection.interval_seconds.max(1)) * 1000;
+        let waited = (now - self.now).max(0);
         let clock = reply.date().map(|date| date - now);
         // A Date has whole seconds, so it may be behind by one.
-        if let Some(ahead) = clock.filter(|ahead| *ahead > tick || *ahead < -tick - 1000) {
+        if let Some(ahead) = clock.filter(|ahead| *ahead > tick || *ahead < -tick - 1000 - waited) {
             let detail = format!("the source's clock is {} s ahead of ours", ahead / 1000);
             return Err(gap(GapKind::Skewed, &detail));
         }

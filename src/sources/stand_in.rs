@@ -11,9 +11,11 @@ use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate, matchers};
 
 use super::arms::Labels;
 use super::connection::ConnectionSpec;
+use super::metric::{HistogramPreset, HistogramSpec, MetricQuery, RatioPreset, RatioSpec};
 use super::prometheus::Plane;
 use super::reply::Sample;
-use crate::decision::Millis;
+use super::subscription::{Answer, Subscription};
+use crate::decision::{Arm, Evidence, GapKind, Millis, Tick};
 
 /// A multiple of ten seconds, in seconds since 1970.
 pub(super) const T0: i64 = 1_795_276_960;
@@ -190,4 +192,101 @@ fn text(value: f64) -> String {
         return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
     }
     value.to_string()
+}
+
+pub(super) const STABLE: &str = "checkout-7d9f8b6c5d-x2x4b";
+pub(super) const CANARY: &str = "checkout-canary-6c5b4d8f79-zk2vw";
+
+pub(super) fn gate(namespace: &str, name: &str, metrics: Vec<MetricQuery>) -> Subscription {
+    Subscription {
+        gate: format!("{namespace}/{name}"),
+        namespace: namespace.to_owned(),
+        workload: name.to_owned(),
+        canary_workload: format!("{name}-canary"),
+        service: name.to_owned(),
+        canary_service: format!("{name}-canary"),
+        port: Some(80),
+        metrics,
+    }
+}
+
+pub(super) fn ratio(preset: RatioPreset) -> MetricQuery {
+    let spec = RatioSpec {
+        preset: Some(preset),
+        ..RatioSpec::default()
+    };
+    MetricQuery {
+        name: "errors".to_owned(),
+        measure: spec.measure().expect("a preset"),
+    }
+}
+
+pub(super) fn orders() -> MetricQuery {
+    let spec = RatioSpec {
+        preset: None,
+        bad: Some("orders_failed_total".to_owned()),
+        total: Some("orders_total".to_owned()),
+    };
+    MetricQuery {
+        name: "orders".to_owned(),
+        measure: spec.measure().expect("selectors"),
+    }
+}
+
+pub(super) fn histogram(preset: HistogramPreset, edges: Option<Vec<f64>>) -> MetricQuery {
+    let spec = HistogramSpec {
+        preset: Some(preset),
+        edges,
+        ..HistogramSpec::default()
+    };
+    MetricQuery {
+        name: "latency".to_owned(),
+        measure: spec.measure().expect("a preset"),
+    }
+}
+
+pub(super) fn http_errors() -> Vec<Subscription> {
+    vec![gate("shop", "checkout", vec![ratio(RatioPreset::HttpErrors)])]
+}
+
+pub(super) fn series(metric: &str, pod: &str, code: &str) -> String {
+    format!(r#"{metric}{{job="pods",instance="{pod}:80",namespace="shop",pod="{pod}",code="{code}"}}"#)
+}
+
+/// Stable answers 20 requests per tick, the canary 2, one of them with an error.
+pub(super) async fn healthy() -> StandIn {
+    let server = StandIn::start().await;
+    server.hold(&series("http_requests_total", STABLE, "200"), rising(1000.0, 10.0));
+    server.hold(&series("http_requests_total", CANARY, "200"), rising(100.0, 0.5));
+    server.hold(&series("http_requests_total", CANARY, "500"), rising(50.0, 0.5));
+    server
+}
+
+pub(super) async fn only(plane: &mut Plane, now: Millis, gates: &[Subscription]) -> Answer {
+    let mut collected = plane.collect(now, gates).await;
+    assert_eq!(collected.len(), 1, "one gate");
+    collected.remove(0).metrics.remove(0)
+}
+
+pub(super) fn arm(events: f64, total: f64) -> Arm {
+    Arm {
+        events: vec![events],
+        total,
+    }
+}
+
+pub(super) fn tick(seconds: i64, canary: Arm, baseline: Arm) -> Evidence<Tick> {
+    Evidence::Complete(Tick {
+        at: Millis((T0 + seconds) * 1000),
+        canary,
+        baseline_pods: vec![baseline.clone()],
+        baseline,
+    })
+}
+
+pub(super) fn kinds(answer: &Answer) -> Vec<GapKind> {
+    match &answer.evidence {
+        Evidence::Complete(tick) => panic!("complete: {tick:?}"),
+        Evidence::Incomplete(gaps) => gaps.iter().map(|gap| gap.kind).collect(),
+    }
 }

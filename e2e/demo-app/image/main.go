@@ -1,8 +1,9 @@
-// Command image packs one static binary into an OCI archive of one or more
+// Command image packs one binary into an OCI archive of one or more
 // images that `ctr images import` reads. They share the binary and differ in
-// the environment they bring. Equal input gives an equal archive.
+// the environment they bring. Equal input gives an equal archive. A binary that
+// is not static gets the files it needs by -file, under their own paths.
 //
-//	image -binary PATH -image "REF [NAME=VALUE ...]" [-image ...] -o OUT.tar
+//	image -binary PATH [-file PATH ...] -image "REF [NAME=VALUE ...]" [-image ...] -o OUT.tar
 package main
 
 import (
@@ -69,8 +70,9 @@ func archive(files []file) []byte {
 }
 
 func main() {
-	var images list
-	binary := flag.String("binary", "", "static binary to pack")
+	var images, others list
+	binary := flag.String("binary", "", "binary to pack")
+	flag.Var(&others, "file", "absolute path of another file to pack; may be given again")
 	out := flag.String("o", "", "archive to write")
 	flag.Var(&images, "image", "reference and environment of an image; may be given again")
 	flag.Parse()
@@ -80,7 +82,11 @@ func main() {
 	}
 
 	name := filepath.Base(*binary)
-	layer := archive([]file{{name, 0o755, must(os.ReadFile(*binary))}})
+	packed := []file{{name, 0o755, must(os.ReadFile(*binary))}}
+	for _, path := range others {
+		packed = append(packed, file{strings.TrimPrefix(path, "/"), 0o755, must(os.ReadFile(path))})
+	}
+	layer := archive(packed)
 	files := []file{{"oci-layout", 0o644, []byte(`{"imageLayoutVersion":"1.0.0"}`)}, blob(layer)}
 	var manifests []object
 	for _, image := range images {

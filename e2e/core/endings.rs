@@ -1,0 +1,85 @@
+//! The gate or the Deployment goes away.
+
+use serde_json::Value;
+
+use super::passing::{nothing_is_left, rejected};
+use super::{at_weight, lingering};
+use crate::support::objects::image;
+use crate::support::space::{Space, played};
+use crate::support::{PATIENCE, eventually};
+
+async fn delete_gate(space: &Space, route: &Value) {
+    space.delete("ReleaseGate", "checkout").await;
+    eventually("the gate is gone", PATIENCE, async || {
+        match space.get("ReleaseGate", "checkout").await {
+            None => Ok(()),
+            Some(gate) => Err(format!("{}", gate["status"])),
+        }
+    })
+    .await;
+    let after = space.the("HTTPRoute", "checkout").await;
+    assert_eq!(after["spec"], route["spec"], "the route is the team's");
+    assert!(after["metadata"]["labels"].is_null(), "{}", after["metadata"]);
+    nothing_is_left(space).await;
+    let live = space.the("Deployment", "checkout").await;
+    assert!(
+        live["metadata"]["labels"].is_null(),
+        "our labels are gone: {}",
+        live["metadata"]["labels"]
+    );
+    assert_eq!(live["spec"]["paused"], true, "left plainly paused");
+    let note = &live["metadata"]["annotations"]["tollgate.dev/left-paused"];
+    assert!(
+        note.as_str().is_some_and(|note| note.contains("rollout resume")),
+        "and says so: {note}"
+    );
+    assert_eq!(space.asked_for().await, [image("v1")], "not rolled out");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gate_deleted_in_flight_puts_the_route_back_and_rolls_nothing_out() {
+    played("delete", async |space| {
+        space.team(2).await;
+        let route = space.the("HTTPRoute", "checkout").await;
+        let _operator = space.operator().await;
+        space.adopted(&lingering(space)).await;
+        space.push("v2").await;
+        at_weight(space, 25).await;
+        delete_gate(space, &route).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gate_deleted_after_an_abort_leaves_the_refused_template_paused() {
+    played("delete-late", async |space| {
+        space.team(2).await;
+        let route = space.the("HTTPRoute", "checkout").await;
+        let _operator = space.operator().await;
+        space.adopted(&space.gate()).await;
+        space.world().canary_fails(0.2);
+        space.push("v2").await;
+        rejected(space).await;
+        delete_gate(space, &route).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deployment_deleted_in_flight_is_no_reason_to_go_on() {
+    played("vanish", async |space| {
+        space.team(2).await;
+        let _operator = space.operator().await;
+        space.adopted(&lingering(space)).await;
+        space.push("v2").await;
+        at_weight(space, 25).await;
+        space.delete("Deployment", "checkout").await;
+        let missing = |status: &Value| status["reason"] == "WorkloadMissing";
+        let status = space.until_gate("it is missed", missing).await;
+        assert_eq!(status["weight"], 25, "held where it was: {status}");
+        assert_eq!(space.ask("Abort").await["status"]["answer"], "Granted");
+        rejected(space).await;
+        assert_eq!(space.world().weights().last(), Some(&None), "the route is the team's");
+    })
+    .await;
+}

@@ -1,0 +1,16 @@
+//! The operator's own program against real API servers. Started by `e2e/run`, which brings the cluster.
+//!
+//! `core` has a real API server with its controllers and a real Prometheus. Kubelet, gateway and
+//! traffic are played by [`support::world`], so that every moment can be reached. `cluster` has a
+//! node, a gateway and real traffic.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod cluster;
+mod core;
+mod support;
