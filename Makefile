@@ -36,7 +36,7 @@ e2e: ## On a real cluster with a gateway; one scenario with `make e2e SCENARIO=n
 	@e2e/run cluster $(SCENARIO)
 
 bench: ## What it costs, on a real API server with faked pods
-	@e2e/bench
+	@e2e/bench/run
 
 manifests: ## Write the generated files anew
 	cargo run --quiet -- manifests --output .

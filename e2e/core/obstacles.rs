@@ -113,6 +113,10 @@ async fn a_gate_that_cannot_be_kept_is_refused_when_it_is_written() {
                 "minWindow must not be longer",
             ),
             (
+                json!({"steps": [{"weight": 5, "minWindow": "10m"}, {"weight": 100}]}),
+                "a step's minWindow must not be longer",
+            ),
+            (
                 json!({"analysis": {"metrics": [{"name": "a"}]}}),
                 "exactly one of ratio and histogram",
             ),
@@ -145,7 +149,12 @@ async fn five_malformed_gates_say_what_is_wrong_and_a_healthy_one_beside_them_pa
             ("no-counter", ratio("rate(orders_failed_total[5m])"), "Stalled", "ratio.bad"),
             ("no-share", json!({"analysis": {"slo": "100%"}}), "Stalled", "slo"),
             ("no-workload", json!({"target": {"workload": {"name": "nobody"}}}), "WorkloadMissing", ""),
-            ("no-window", json!({"steps": [{"weight": 5, "minWindow": "10m"}, {"weight": 100}]}), "Stalled", "minWindow"),
+            (
+                "no-limit",
+                json!({"analysis": {"metrics": [{"name": "a", "ratio": {"preset": "http-errors"}, "limit": "100%"}]}}),
+                "Stalled",
+                "limit",
+            ),
         ];
         let _operator = space.operator().await;
         for (name, spec, _, _) in &malformed {

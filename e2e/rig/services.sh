@@ -46,6 +46,7 @@ Y
 
 start_controllers() {
   run controller-manager kube-controller-manager --kubeconfig="$pki/controller-manager.kubeconfig" \
+    --kube-api-qps="${TOLLGATE_RIG_CONTROLLER_QPS:-20}" --kube-api-burst="${TOLLGATE_RIG_CONTROLLER_QPS:-30}" \
     --leader-elect=false --use-service-account-credentials --root-ca-file="$pki/ca.crt" \
     --service-account-private-key-file="$pki/sa.key" --profiling=false
 }

@@ -40,3 +40,8 @@ pub const NAMESPACE: &str = "tollgate-system";
 pub const ACCOUNT: &str = "tollgate";
 /// The operator as the API server knows it: the one user that the policies let through.
 pub const OPERATOR_USER: &str = "system:serviceaccount:tollgate-system:tollgate";
+
+/// Name of the policy that holds, and of the webhook that does so where the API server has none.
+pub const HOLD: &str = "hold.tollgate.dev";
+/// Name of the webhook's Service, and of the Secret with its certificate.
+pub const WEBHOOK: &str = "tollgate-webhook";

@@ -22,6 +22,7 @@ mod release_gate;
 mod strict;
 mod time;
 mod units;
+pub mod webhook;
 
 pub use canary_analysis::{
     AnalysisStatus, Arms, CanaryAnalysis, CanaryAnalysisSpec, DecisionEntry, GapEntry, GateRef, MetricReading,
@@ -38,8 +39,8 @@ pub use plan::Terms;
 pub use policy::{Analysis, Baseline, Concurrent, Deadlines, OnNoEvidence, Policy, Step};
 pub use record::clip;
 pub use release_gate::{
-    Canary, CanaryLabels, GatewayApi, GitHub, HoldBy, ReleaseGate, ReleaseGateSpec, RouteKind, RouteRef, Target,
-    Traffic, WorkloadRef,
+    Canary, CanaryLabels, GatewayApi, GitHub, ReleaseGate, ReleaseGateSpec, RouteKind, RouteRef, Target, Traffic,
+    WorkloadRef,
 };
 pub use strict::parse;
 pub use time::{millis, moment};

@@ -345,7 +345,7 @@ mod tests {
         ];
         assert_eq!(waits, [minutes(10), minutes(5), minutes(30), Millis::from_secs(30)]);
         assert_eq!(gate.spec.environment, "production");
-        assert!(!gate.spec.suspend && gate.spec.hold.is_none() && gate.spec.github.is_none());
+        assert!(!gate.spec.suspend && gate.spec.github.is_none());
         assert_eq!(
             gate.spec.routes(),
             [crate::routers::RouteRef {

@@ -68,10 +68,6 @@ pub struct ReleaseGateSpec {
     /// How long Tollgate waits for others.
     #[serde(default)]
     pub deadlines: Deadlines,
-    /// How a changed template is kept from rolling out before it is proven. Default: what the
-    /// cluster offers, Admission before Webhook.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hold: Option<HoldBy>,
     /// Reports each step of a release to GitHub deployments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub github: Option<GitHub>,
@@ -196,18 +192,6 @@ pub enum CanaryLabels {
     Suffixed,
     /// The template's labels as they are.
     Shared,
-}
-
-/// How a changed template is kept from rolling out before it is proven.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HoldBy {
-    /// By a MutatingAdmissionPolicy inside the API server (Kubernetes 1.36 and later); works
-    /// while the operator is down.
-    Admission,
-    /// By the operator's webhook; fails closed, for adopted Deployments only.
-    Webhook,
-    /// By leaving the Deployment paused at rest; others can take the pause off.
-    Paused,
 }
 
 /// Where releases are reported on GitHub.

@@ -11,6 +11,7 @@ use crate::audit::Sink;
 #[cfg(feature = "crash-points")]
 use crate::controller::crash;
 use crate::controller::start::{self, GitHub, Settings};
+use crate::controller::webhook::HoldBy;
 use crate::telemetry::{self, Format, Telemetry};
 
 /// Runs the operator. It works for the cluster it runs in, or for the one in KUBECONFIG.
@@ -30,6 +31,18 @@ pub struct Args {
         default_value = "0.0.0.0:8080"
     )]
     listen: SocketAddr,
+    /// What holds a changed template until it is proven; by default a policy inside the API server
+    /// where it has them (Kubernetes 1.36 and later), and this process as a webhook elsewhere
+    #[arg(long, env = "TOLLGATE_HOLD", value_name = "BY", value_enum, default_value_t)]
+    hold: Hold,
+    /// Serve the hold's webhook here, with TLS, when it is needed
+    #[arg(
+        long,
+        env = "TOLLGATE_HOLD_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "0.0.0.0:8443"
+    )]
+    hold_listen: SocketAddr,
     /// Name of the lease that the leader holds
     #[arg(long, env = "TOLLGATE_LEASE", value_name = "NAME", default_value = "tollgate")]
     lease: String,
@@ -77,6 +90,31 @@ impl From<LogFormat> for Format {
     }
 }
 
+/// What holds a changed template until it is proven.
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+enum Hold {
+    /// What fits the cluster
+    #[default]
+    Auto,
+    /// The policy inside the API server
+    Policy,
+    /// This process, as a webhook
+    Webhook,
+    /// Something else that you look after; without it a change rolls out unproven
+    None,
+}
+
+impl From<Hold> for HoldBy {
+    fn from(hold: Hold) -> Self {
+        match hold {
+            Hold::Auto => Self::Auto,
+            Hold::Policy => Self::Policy,
+            Hold::Webhook => Self::Webhook,
+            Hold::None => Self::Nothing,
+        }
+    }
+}
+
 impl Args {
     /// Runs until SIGTERM or SIGINT.
     ///
@@ -92,6 +130,8 @@ impl Args {
             namespace: self.namespace,
             watch: self.watch_namespace,
             listen: self.listen,
+            hold: self.hold.into(),
+            hold_listen: self.hold_listen,
             lease: self.lease,
             lease_duration: Duration::from_secs(self.lease_seconds),
             pod: self.pod,

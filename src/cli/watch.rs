@@ -317,7 +317,7 @@ fn redraw(lines: &[&str], before: usize) -> String {
         let _ = write!(text, "\x1b[{before}A\r");
     }
     for line in lines {
-        let _ = write!(text, "{line}\x1b[K\n");
+        let _ = writeln!(text, "{line}\x1b[K");
     }
     text.push_str("\x1b[J\x1b[?7h");
     text

@@ -16,7 +16,6 @@ use super::crash::Write;
 use super::frozen;
 use super::gather::{Subject, needed, route_key};
 use super::guard;
-use super::revision;
 use super::watch::Workload;
 use super::workload;
 
@@ -34,7 +33,7 @@ pub async fn perform(
     match effect {
         Effect::Adopt => adopt(context, subject).await,
         Effect::Freeze => freeze(context, subject, decision).await,
-        Effect::GuardStable => guard::guard(context, subject).await,
+        Effect::GuardStable => guard::guard(context, subject, attempt(decision)?).await,
         Effect::ScaleCanary { step } => scale(context, subject, decision, *step).await,
         Effect::Write(mark) => write(context, subject, facts, mark).await,
         Effect::Release => release(context, subject, decision).await,
@@ -151,11 +150,16 @@ async fn release(context: &Context, subject: &Subject<'_>, decision: &Decision) 
         .as_ref()
         .map(|attempt| &attempt.revision)
         .or(decision.state.proven.as_ref());
-    let api: Api<DynamicObject> = workload::api(context, &subject.key.namespace, &workload::deployment());
-    let live = bounded("read Deployment", api.get(subject.workload())).await?;
-    let found = live.data.pointer("/spec/template").map(revision::revision);
-    if found.as_ref() != proven {
-        return Err(Error::Conflict(format!("Deployment {}", subject.workload())));
+    let conflict = || Error::Conflict(format!("Deployment {}", subject.workload()));
+    let live = match context.workload(&subject.key.namespace, subject.workload()) {
+        Some(live) => live,
+        None => {
+            let api = deployments(context, subject);
+            std::sync::Arc::new(bounded("read Deployment", api.get(subject.workload())).await?)
+        }
+    };
+    if live.spec.revision.as_ref() != proven {
+        return Err(conflict());
     }
     let handover = subject.frozen.plan.deadlines.handover;
     let until = decision
@@ -172,21 +176,31 @@ async fn release(context: &Context, subject: &Subject<'_>, decision: &Decision) 
         ..PatchParams::default()
     };
     let patch = Patch::Json::<()>(patch);
-    context
+    let api: Api<DynamicObject> = workload::api(context, &subject.key.namespace, &workload::deployment());
+    let released = context
         .write(Write::Release, api.patch(subject.workload(), &params, &patch))
-        .await
-        .map(drop)
+        .await;
+    match released {
+        // A failed test of a JSON patch is 422 without causes: the watch is behind.
+        Err(Error::Kube(kube::Error::Api(status)))
+            if status.code == 422 && status.details.as_ref().is_none_or(|details| details.causes.is_empty()) =>
+        {
+            Err(conflict())
+        }
+        other => other.map(drop),
+    }
 }
 
 /// The patch that takes the hold off; during a handover it says until when.
-fn released(live: &DynamicObject, until: Option<i64>) -> Option<Value> {
-    let held = live.labels().contains_key(labels::HELD);
-    let paused = live.data.pointer("/spec/paused").and_then(Value::as_bool) == Some(true);
+fn released(live: &Workload, until: Option<i64>) -> Option<Value> {
+    let held = live.label(labels::HELD).is_some();
+    let paused = live.spec.paused;
     if !held && !paused {
         return None;
     }
     let key = |label: &str| label.replace('~', "~0").replace('/', "~1");
-    let mut patch = vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": live.resource_version()})];
+    let mut patch =
+        vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": live.metadata.resource_version})];
     if held {
         patch.push(json!({"op": "remove", "path": format!("/metadata/labels/{}", key(labels::HELD))}));
     }

@@ -64,7 +64,6 @@ pub struct Context {
 impl Context {
     /// The time. Only here, so that everything below is told it.
     #[must_use]
-    #[expect(clippy::unused_self, reason = "the clock belongs to the shell, like the client")]
     pub fn now(&self) -> Millis {
         Millis(jiff::Timestamp::now().as_millisecond())
     }

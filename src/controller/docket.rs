@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{CanaryAnalysisSpec, Invalid, Metric};
+use crate::api::{CanaryAnalysisSpec, Invalid, Metric, Share};
 use crate::decision::{Judged, Millis};
 use crate::judge::{Analysis, MetricPlan, Settings, Shape};
 use crate::sources::{Answer, HistogramSpec, Measure, MetricQuery, Subscription};
@@ -185,7 +185,7 @@ fn plan(spec: &CanaryAnalysisSpec, metric: &Metric) -> Result<MetricPlan, Invali
         if let Some(share) = &margin.abort {
             plan.margin_abort = share.fraction()?;
         }
-        plan.margin_promote = margin.promote.as_ref().map(|share| share.fraction()).transpose()?;
+        plan.margin_promote = margin.promote.as_ref().map(Share::fraction).transpose()?;
     }
     if let (None, Some(slo)) = (&metric.histogram, &spec.analysis.slo) {
         plan.error_budget = Some(1.0 - slo.fraction()?);

@@ -39,7 +39,7 @@ pub async fn reconcile(guarded: Arc<DeserializeGuard<ReleaseGate>>, context: Arc
                 namespace: invalid.metadata.namespace.clone().unwrap_or_default(),
                 name: invalid.metadata.name.clone().unwrap_or_default(),
             };
-            status::quarantine(&context, &key, invalid.metadata.generation, &invalid.error.to_string()).await?;
+            status::quarantine(&context, &key, invalid.metadata.generation, &invalid.error).await?;
             Ok(Action::await_change())
         }
     }
@@ -120,6 +120,10 @@ async fn perform(context: &Context, subject: &Subject<'_>, facts: &Facts, decisi
     status::store(context, subject, facts, decision).await?;
     context.judge.follow(context, subject, &decision.state);
     report::tell(context, subject, facts, decision, heard).await;
+    if decision.state.attempt.is_none() {
+        context.memory.rest(&subject.key);
+        gather::forget_routes(context, subject);
+    }
     Ok(())
 }
 

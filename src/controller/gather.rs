@@ -5,7 +5,7 @@ use kube::{Api, ResourceExt};
 use serde_json::Value;
 
 use crate::api::{GateAction, ReleaseGate, labels};
-use crate::decision::{CanaryFact, Facts, Millis, Request, RouteFact, Stage, State, WorkloadFact};
+use crate::decision::{CanaryFact, Facts, Millis, Request, RouteFact, Split, Stage, State, WorkloadFact};
 use crate::routers;
 
 use super::canary;
@@ -132,18 +132,34 @@ async fn routes(context: &Context, subject: &Subject<'_>, begins: bool) -> Resul
         facts.push(match route {
             Some(route) => routers::facts(Some(&route), &pair),
             None if begins => RouteFact {
-                split: crate::decision::Split::Missing,
+                split: Split::Missing,
                 mark: None,
                 programmed: false,
             },
             None => RouteFact {
-                split: crate::decision::Split::AtRest,
+                split: Split::AtRest,
                 mark: None,
                 programmed: true,
             },
         });
     }
     Ok(facts)
+}
+
+/// Forgets the routes of a gate at rest: without a split they are not watched, and what is known of
+/// them grows old.
+pub fn forget_routes(context: &Context, subject: &Subject<'_>) {
+    let pair = subject.pair();
+    for reference in &subject.gate.spec.routes() {
+        let key = route_key(subject, reference.kind.word(), &reference.name);
+        let is_ours = |route: Value| {
+            let fact = routers::facts(Some(&route), &pair);
+            fact.split != Split::AtRest || fact.mark.is_some()
+        };
+        if !context.routes.get(&key).is_some_and(is_ours) {
+            context.routes.forget(&key);
+        }
+    }
 }
 
 /// The key of a gate's route.

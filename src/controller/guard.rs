@@ -1,7 +1,10 @@
 //! Keeps stable from shrinking while a release is in flight, so that an abort always finds room.
 
+use kube::ResourceExt;
 use kube::api::{ApiResource, GroupVersionKind};
 use serde_json::Value;
+
+use crate::decision::Attempt;
 
 use super::capacity;
 use super::context::{Context, Error};
@@ -10,32 +13,48 @@ use super::drift;
 use super::gather::{Subject, list};
 use super::workload;
 
-/// Keeps every autoscaler of the workload from scaling down.
+/// Keeps every autoscaler of the workload from scaling down, and remembers if there is none.
 ///
 /// # Errors
 /// When the API server does not answer or refuses.
-pub async fn guard(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
-    each(context, subject, capacity::guard).await
+pub async fn guard(context: &Context, subject: &Subject<'_>, attempt: &Attempt) -> Result<(), Error> {
+    let found = each(context, subject, capacity::guard).await?;
+    let uid = subject.gate.uid().unwrap_or_default();
+    context.memory.update(&subject.key, &uid, |known| {
+        known.unscaled = (found == 0).then_some(attempt.epoch)
+    });
+    Ok(())
 }
 
-/// Lets them scale down again as their owners wanted.
+/// Lets them scale down again as their owners wanted. Asks nobody when [`guard`] found none.
 ///
 /// # Errors
 /// When the API server does not answer or refuses.
 pub async fn lift(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
-    each(context, subject, capacity::unguard).await
+    let unscaled = context
+        .memory
+        .get(&subject.key, &subject.gate.uid().unwrap_or_default())
+        .unscaled;
+    let epoch = subject.state.attempt.as_ref().map(|attempt| attempt.epoch);
+    if unscaled.is_some() && unscaled == epoch {
+        return Ok(());
+    }
+    each(context, subject, capacity::unguard).await.map(drop)
 }
 
+/// Changes every autoscaler of the workload, and says how many there are.
 async fn each(
     context: &Context,
     subject: &Subject<'_>,
     change: fn(&Value) -> Option<drift::Write>,
-) -> Result<(), Error> {
+) -> Result<usize, Error> {
+    let mut found = 0;
     for resource in &context.autoscalers {
         for scaler in list(context, &subject.key.namespace, resource).await? {
             if !capacity::scales(&scaler, subject.workload()) {
                 continue;
             }
+            found += 1;
             if let Some(write) = change(&scaler) {
                 let name = scaler["metadata"]["name"].as_str().unwrap_or_default().to_owned();
                 let api = workload::api(context, &subject.key.namespace, resource);
@@ -43,7 +62,7 @@ async fn each(
             }
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Kinds that scale Deployments: always the HorizontalPodAutoscaler, KEDA's where it is installed.

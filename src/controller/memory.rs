@@ -46,6 +46,8 @@ pub struct Known {
     pub built: Option<(i64, Arc<Built>)>,
     /// What pre-flight found for this attempt, and when it was looked for.
     pub preflight: Option<Preflight>,
+    /// The attempt for which no autoscaler was found: then none has to be let go either.
+    pub unscaled: Option<i64>,
     /// Decisions of the attempt in flight that changed something, oldest first, at most 20.
     pub records: Vec<Record>,
     /// Whether the last pass wanted weight 0.
@@ -114,6 +116,14 @@ impl Memory {
         let known = memory.get(key)?;
         let (name, _) = known.frozen.as_ref()?.object.as_ref()?;
         Some((name.clone(), known.records.clone()))
+    }
+
+    /// Forgets what only an attempt in flight needs.
+    pub fn rest(&self, key: &GateKey) {
+        let mut memory = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = memory.get_mut(key) {
+            (known.built, known.preflight, known.unscaled) = (None, None, None);
+        }
     }
 
     /// Takes note that a request was answered.

@@ -6,6 +6,7 @@
 pub mod attached;
 pub mod canary;
 pub mod capacity;
+pub mod certificate;
 pub mod context;
 pub mod crash;
 pub mod docket;
@@ -26,6 +27,7 @@ pub mod run;
 pub mod start;
 pub mod status;
 pub mod watch;
+pub mod webhook;
 
 mod apply;
 mod guard;

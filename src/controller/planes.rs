@@ -25,10 +25,10 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         tasks.retain(|_, task| !task.is_finished());
         for source in context.judge.sources() {
-            if !tasks.contains_key(&source) {
-                let task = tokio::spawn(serve(Arc::clone(&context), source.clone(), stop.clone()));
-                tasks.insert(source, task);
-            }
+            let asked = source.clone();
+            tasks
+                .entry(source)
+                .or_insert_with(|| tokio::spawn(serve(Arc::clone(&context), asked, stop.clone())));
         }
         tokio::select! { () = tokio::time::sleep(LOOK) => {}, () = stop.cancelled() => {} }
     }

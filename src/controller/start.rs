@@ -20,6 +20,7 @@ use super::lease::{self, Election};
 use super::memory::Memory;
 use super::run::{self, Scope};
 use super::watch::RouteBook;
+use super::webhook::{self, HoldBy, Webhook};
 use super::{crash, guard, survey};
 
 /// How long passes in flight may take to end after the stop.
@@ -34,6 +35,10 @@ pub struct Settings {
     pub watch: Option<String>,
     /// Where health and metrics are answered.
     pub listen: SocketAddr,
+    /// What holds a changed template until it is proven.
+    pub hold: HoldBy,
+    /// Where the hold is served with TLS, when this process has to.
+    pub hold_listen: SocketAddr,
     /// The name of the lease.
     pub lease: String,
     /// How long others leave a silent leader alone; it stops raising after two thirds of it.
@@ -93,6 +98,15 @@ pub async fn start(settings: Settings, stop: CancellationToken) -> Result<(), St
     let server = Server::bind(settings.listen)?;
     let ended = CancellationToken::new();
     let serving = tokio::spawn(server.run(serve::router(metrics.clone(), health.clone()), ended.clone()));
+
+    let serves = settings.hold.serves(&client).await?;
+    let holding = webhook::bind(serves, settings.hold_listen, &health)?.map(|server| {
+        let webhook = Webhook {
+            client: client.clone(),
+            namespace: settings.namespace.clone(),
+        };
+        tokio::spawn(webhook.run(server, health.clone(), ended.clone()))
+    });
 
     let mut terms = lease::Settings::new(&settings.namespace, &settings.lease, &settings.pod);
     terms.lease = settings.lease_duration;
@@ -159,6 +173,9 @@ pub async fn start(settings: Settings, stop: CancellationToken) -> Result<(), St
     }
     ended.cancel();
     let _ = tokio::time::timeout(GRACE, serving).await;
+    if let Some(holding) = holding {
+        let _ = tokio::time::timeout(GRACE, holding).await;
+    }
     Ok(())
 }
 

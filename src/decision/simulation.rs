@@ -265,6 +265,26 @@ fn a_good_release_passes_every_step_and_leaves_the_route_as_it_was() {
     assert!(world.reasons.contains(&Reason::Completed), "{:?}", world.reasons);
 }
 
+/// With windows shorter than the time between two readings nothing else wakes the machine.
+#[test]
+fn a_step_is_looked_at_again_when_its_window_is_over() {
+    let mut world = World::new().pushed("v2");
+    while world
+        .state
+        .attempt
+        .as_ref()
+        .is_none_or(|attempt| attempt.window.is_none())
+    {
+        world.pass();
+    }
+    for (window, wakes_after) in [(7, 7), (60, 30)] {
+        world.plan.steps[0].min_window = Millis::from_secs(window);
+        world.state.attempt.as_mut().expect("in flight").window = None;
+        let wakes = world.pass().wake_at.map(|at| at - world.now);
+        assert_eq!(wakes, Some(Millis::from_secs(wakes_after)), "a window of {window} s");
+    }
+}
+
 #[test]
 fn a_bad_release_goes_to_zero_at_once_and_its_template_stays_held() {
     let mut world = World::new().pushed("v2");

@@ -58,13 +58,13 @@ impl Pass<'_> {
             return self.look_again(self.stay(state, attempt, Reason::NoEvidence));
         }
         match attempt.window {
-            None => self.open_window(state, attempt, judged),
+            None => self.open_window(state, attempt, step, judged),
             Some(since) => self.in_window(state, attempt, (step, since), judged),
         }
     }
 
     /// The window begins when the gateways have taken the weight up and requests arrive.
-    fn open_window(&self, state: &State, attempt: &Attempt, judged: &Judged) -> Decision {
+    fn open_window(&self, state: &State, attempt: &Attempt, step: usize, judged: &Judged) -> Decision {
         if !self.facts.routes.iter().all(|route| route.programmed) {
             let deadline = attempt.since + self.plan.deadlines.route;
             if self.now >= deadline {
@@ -81,7 +81,12 @@ impl Pass<'_> {
             window: Some(self.now),
             ..attempt.clone()
         };
-        self.look_again(self.stay(state, &opened, Reason::MinWindow))
+        let mut decision = self.look_again(self.stay(state, &opened, Reason::MinWindow));
+        if let Some(planned) = self.plan.steps.get(step) {
+            let over = self.now + planned.min_window;
+            decision.wake_at = decision.wake_at.map(|again| again.min(over));
+        }
+        decision
     }
 
     /// Evidence is complete and fresh: go on, end, or wait.

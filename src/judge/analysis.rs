@@ -10,6 +10,10 @@ use super::metric::{self, Course, Metric, hex, safety_margin};
 use super::plan::{self, Method, MetricPlan, PlanError, Settings};
 use super::reading::View;
 
+/// Expected requests from which on none at all is no chance: it would be one in 500 million
+/// (`e^-20`).
+const UNSEEN: f64 = 20.0;
+
 /// The judgement of one attempt: plan and state together, so that what is stored continues bit
 /// for bit. About 2 KB per metric as JSON.
 ///
@@ -134,7 +138,12 @@ impl Analysis {
             at: newest.or(started).unwrap_or_default(),
             verdict,
             receiving: self.is_at(step) && self.metrics.iter().any(|metric| metric.step.0.n > 0.0),
-            blind_since: self.metrics.iter().filter_map(|metric| metric.blind_since).min(),
+            blind_since: self
+                .metrics
+                .iter()
+                .filter_map(|metric| metric.blind_since)
+                .chain(self.unseen().and(started))
+                .min(),
             no_harm: self.is_at(step) && self.views().all(|view| view.no_harm()),
             rule,
             evidence_hash: self.evidence_hash(),
@@ -144,6 +153,17 @@ impl Analysis {
 
     fn is_at(&self, step: usize) -> bool {
         self.course.is_some_and(|course| course.step == step)
+    }
+
+    /// How many requests a canary should have been seen to get at this step, when it was seen to
+    /// get none at all and that is no chance: then it is not quiet but cannot be seen.
+    fn unseen(&self) -> Option<f64> {
+        let odds = self.share() / (1.0 - self.share());
+        let silent = self.metrics.iter().filter(|metric| metric.step.0.n <= 0.0);
+        let expected = silent.map(|metric| metric.step.0.m * odds);
+        expected
+            .filter(|expected| expected.is_finite() && *expected >= UNSEEN)
+            .max_by(f64::total_cmp)
     }
 
     /// The canary's share at the step the attempt is at; of the first one before it begins.
@@ -229,6 +249,10 @@ impl Analysis {
         }
         if !self.is_at(step) {
             let rule = format!("step {} has not begun", step + 1);
+            return (Verdict::Inconclusive(Reason::NoEvidence), rule);
+        }
+        if let Some(expected) = self.unseen() {
+            let rule = format!("no request of the canary is counted, about {expected:.0} should be");
             return (Verdict::Inconclusive(Reason::NoEvidence), rule);
         }
         let rank = |reading: &Reading| match reading.verdict {

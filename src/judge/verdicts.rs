@@ -282,6 +282,24 @@ fn a_new_step_starts_safety_anew_and_carries_harm_on() {
 }
 
 #[test]
+fn a_canary_that_should_have_been_seen_is_blind_and_one_that_is_rare_is_quiet() {
+    for (baseline, blind) in [(150.0, false), (4_000.0, true)] {
+        let mut analysis = begun(errors(), &WEIGHTS);
+        analysis.observe(0, &ratio_tick(10, [0.0, 0.0, 0.0, baseline]));
+        let judged = analysis.judged(1, 0);
+        assert_eq!(judged.blind_since.is_some(), blind, "{baseline}: {}", judged.rule);
+        let reason = if blind { Reason::NoEvidence } else { Reason::TooFew };
+        assert_eq!(judged.verdict, Verdict::Inconclusive(reason), "{baseline}");
+        analysis.observe(0, &ratio_tick(20, [0.0, 1.0, 0.0, 100.0]));
+        assert_eq!(
+            analysis.judged(1, 0).blind_since,
+            None,
+            "one request is enough to be seen"
+        );
+    }
+}
+
+#[test]
 fn a_step_that_begins_again_counts_anew_without_more_capital() {
     let mut analysis = begun(errors(), &WEIGHTS);
     analysis.observe(0, &ratio_tick(10, [0.0, 20.0, 6.0, 1980.0]));

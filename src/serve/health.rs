@@ -10,11 +10,13 @@ pub enum Part {
     Caches,
     /// The lease has been read: we lead, or know that another does.
     Lease,
+    /// The webhook that holds changes is served and trusted, or not needed.
+    Hold,
 }
 
 impl Part {
     /// Every part there is.
-    pub const ALL: [Self; 2] = [Self::Caches, Self::Lease];
+    pub const ALL: [Self; 3] = [Self::Caches, Self::Lease, Self::Hold];
 
     /// The word in the answer.
     #[must_use]
@@ -22,6 +24,7 @@ impl Part {
         match self {
             Self::Caches => "caches",
             Self::Lease => "lease",
+            Self::Hold => "hold",
         }
     }
 }

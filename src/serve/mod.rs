@@ -1,9 +1,10 @@
-//! Answers HTTP: health, readiness and metrics.
+//! Answers HTTP: health, readiness and metrics; and, with TLS, the hold where the API server asks.
 //!
 //! Every path answers, and what is not a metric is JSON: an unknown path is a JSON 404, and no
 //! success is ever empty, because some tools take any empty 2xx for consent.
 
 mod health;
+pub mod hold;
 mod metrics;
 
 use std::io;
@@ -17,8 +18,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use axum_server::Handle;
+use axum_server::accept::{Accept, DefaultAcceptor};
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::TokioTimer;
 use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 pub use health::{Health, Part};
@@ -130,11 +135,29 @@ impl Server {
     /// # Errors
     /// When the listener fails.
     pub async fn run(self, router: Router, stop: CancellationToken) -> Result<(), ServeError> {
+        self.serve(DefaultAcceptor::new(), router, stop).await
+    }
+
+    /// The same with TLS. The certificate may be exchanged in `tls` while this runs.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn run_tls(self, tls: RustlsConfig, router: Router, stop: CancellationToken) -> Result<(), ServeError> {
+        self.serve(RustlsAcceptor::new(tls), router, stop).await
+    }
+
+    async fn serve<A>(self, acceptor: A, router: Router, stop: CancellationToken) -> Result<(), ServeError>
+    where
+        A: Accept<TcpStream, Router, Service = Router> + Clone + Send + Sync + 'static,
+        A::Stream: AsyncRead + AsyncWrite + Unpin + Send,
+        A::Future: Send,
+    {
         let address = self.address;
         let failed = |source| ServeError { address, source };
         let handle = Handle::new();
         let mut server = axum_server::from_tcp(self.listener)
             .map_err(failed)?
+            .acceptor(acceptor)
             .handle(handle.clone());
         server
             .http_builder()
@@ -156,7 +179,6 @@ mod tests {
     use axum::body::Body;
     use serde_json::Value;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
     use tokio::task::JoinHandle;
     use tower::ServiceExt;
 
@@ -229,10 +251,15 @@ mod tests {
     async fn readiness_names_what_is_waited_for() {
         let running = start(bound(), Router::new());
         let ready = async || running.ask(http::Method::GET, "/readyz").await;
-        assert_eq!(ready().await.2, r#"{"ready":false,"waiting":["caches","lease"]}"#);
+        assert_eq!(
+            ready().await.2,
+            r#"{"ready":false,"waiting":["caches","lease","hold"]}"#
+        );
         running.health.set(Part::Caches, true);
-        assert_eq!(ready().await.2, r#"{"ready":false,"waiting":["lease"]}"#);
+        assert_eq!(ready().await.2, r#"{"ready":false,"waiting":["lease","hold"]}"#);
         running.health.set(Part::Lease, true);
+        assert_eq!(ready().await.2, r#"{"ready":false,"waiting":["hold"]}"#);
+        running.health.set(Part::Hold, true);
         let (code, _, body) = ready().await;
         assert_eq!((code, body.as_str()), (200, r#"{"ready":true,"waiting":[]}"#));
         running.health.stop();

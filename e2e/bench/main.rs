@@ -1,0 +1,118 @@
+//! What Tollgate costs: a real API server, controller manager and Prometheus, with faked pods,
+//! gateway and traffic. Run it with `make bench`; `e2e/bench/run --quick` takes a fifth of it.
+//!
+//! Counts come from the API server's audit log, processor time and memory from `/proc`, and
+//! queries from Prometheus' own log. A missed target is a failure.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a bench fails by panicking"
+)]
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counts and ranks are small"
+)]
+
+mod apps;
+mod exporter;
+mod fakes;
+mod operator;
+mod phases;
+mod report;
+mod requests;
+
+use std::path::PathBuf;
+
+use kube::Client;
+
+use apps::App;
+use operator::Operator;
+use requests::AuditLog;
+
+/// How much is measured.
+struct Scale {
+    /// Releases at once, and gates with pods.
+    releases: usize,
+    /// Aborts at once.
+    aborts: usize,
+    /// Gates that only rest, besides.
+    idle: usize,
+    /// Seconds over which rest is watched.
+    rest: u64,
+}
+
+const FULL: Scale = Scale {
+    releases: 100,
+    aborts: 20,
+    idle: 900,
+    rest: 60,
+};
+
+const QUICK: Scale = Scale {
+    releases: 20,
+    aborts: 10,
+    idle: 80,
+    rest: 15,
+};
+
+/// Everything the phases use.
+struct Bench {
+    client: Client,
+    operator: Operator,
+    audit: AuditLog,
+    world: fakes::World,
+    report: report::Report,
+    apps: Vec<App>,
+    rest: u64,
+}
+
+#[tokio::main]
+async fn main() {
+    let scale = if std::env::args().any(|arg| arg == "--quick") {
+        QUICK
+    } else {
+        FULL
+    };
+    let variable =
+        |name: &str| PathBuf::from(std::env::var(name).unwrap_or_else(|_| panic!("{name}: run e2e/bench/run")));
+    let rig = variable("TOLLGATE_RIG_STATE");
+    let binary = variable("TOLLGATE_BENCH_BINARY");
+
+    let client = Client::try_default().await.expect("the rig");
+    let world = fakes::World::default();
+    let fakes = [
+        tokio::spawn(fakes::kubelet(client.clone())),
+        tokio::spawn(fakes::gateway(client.clone(), world.clone())),
+        tokio::spawn(exporter::serve(world.clone())),
+    ];
+    exporter::announce(&rig).await;
+    apps::create(&client, &apps::source()).await;
+    let mut bench = Bench {
+        operator: Operator::start(&client, &binary, &rig).await,
+        audit: AuditLog::open(&rig),
+        report: report::Report::new(&binary),
+        apps: Vec::new(),
+        rest: scale.rest,
+        client,
+        world,
+    };
+    bench.grow(1).await;
+    bench.rest("1 gate").await;
+    bench.grow(scale.releases).await;
+    bench.rest(&format!("{} gates", scale.releases)).await;
+    bench.release().await;
+    bench.abort(scale.aborts).await;
+    bench.crowd(scale.idle).await;
+    bench.rest(&format!("{} gates", scale.releases + scale.idle)).await;
+
+    bench.operator.stop().await;
+    for fake in fakes {
+        assert!(!fake.is_finished(), "a fake has ended: the figures mean nothing");
+        fake.abort();
+    }
+    std::process::exit(i32::from(!bench.report.finish()));
+}

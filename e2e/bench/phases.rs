@@ -1,0 +1,270 @@
+//! What is done and measured: rest, releases at once, aborts at once.
+
+use std::time::{Duration, SystemTime};
+
+use futures::StreamExt;
+
+use crate::apps::{self, AT_ONCE, App};
+use crate::report::{Wanted, quantile};
+use crate::requests::{Kind, Request, by_what, count};
+use crate::{Bench, fakes};
+
+/// Everything but the lease: what a gate can cause.
+const CAUSED: [Kind; 4] = [Kind::Read, Kind::Write, Kind::Route, Kind::Event];
+
+/// How long a gate stays at each step once it has evidence, as its spec says.
+const WINDOW: Duration = Duration::from_secs(3);
+
+/// After an abort, requests are counted for so long.
+const AFTERMATH: Duration = Duration::from_secs(30);
+
+impl Bench {
+    /// Adds apps with pods and gates up to a number, and waits until all are adopted.
+    pub async fn grow(&mut self, to: usize) {
+        let new: Vec<App> = (self.apps.len()..to)
+            .map(|number| App(format!("app-{number}")))
+            .collect();
+        apps::create_all(&self.client, new.iter().map(App::objects).collect()).await;
+        self.apps.extend(new);
+        apps::until_ready(&self.client, to, &[], Duration::from_secs(180)).await;
+    }
+
+    /// Adds gates that only rest.
+    pub async fn crowd(&mut self, gates: usize) {
+        let ready = self.apps.len() - apps::rejected(&self.client).await;
+        let namespace = "resting";
+        let meta = serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+        apps::create(&self.client, &meta).await;
+        let sets = (0..gates).map(|number| apps::resting(&format!("rest-{number}"), namespace));
+        apps::create_all(&self.client, sets.collect()).await;
+        apps::until_ready(&self.client, ready + gates, &[], Duration::from_secs(300)).await;
+    }
+
+    /// Watches the operator while nothing happens.
+    pub async fn rest(&mut self, what: &str) {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let gates = apps::gates(&self.client).await.len() as f64;
+        let (start, cpu) = (self.audit.end(), self.operator.cpu());
+        tokio::time::sleep(Duration::from_secs(self.rest)).await;
+        let requests = self.audit.since(start);
+        let minutes = self.rest as f64 / 60.0;
+        let name = |figure: &str| format!("{what} at rest: {figure}");
+        let report = &mut self.report;
+        let caused = count(&requests, &CAUSED) / gates / minutes;
+        report.add(
+            &name("API requests per gate-minute"),
+            caused,
+            Wanted::AtMost(0.0),
+            "0 | 72",
+        );
+        let memory = self.operator.memory("VmRSS");
+        report.add(&name("memory, MiB"), memory, Wanted::AtMost(32.0), "176 | 79 at 100");
+        let cpu = (self.operator.cpu() - cpu) / minutes;
+        report.add(&name("CPU ms per minute"), cpu, Wanted::Nothing, "140 | 3660 at 100");
+        let watches = count(&requests, &[Kind::Watch]) / minutes;
+        report.add(&name("watches opened anew per minute"), watches, Wanted::Nothing, "");
+        report.detail(what, by_what(&requests), 1.0);
+    }
+
+    /// Releases everything at once, and waits for the last one.
+    pub async fn release(&mut self) {
+        let before = apps::gates(&self.client).await;
+        let (start, cpu, queries) = (self.audit.end(), self.operator.cpu(), self.audit.queries().len());
+        self.operator.forget_peak();
+        let triggered = self.trigger("app:v2", self.apps.len()).await;
+        apps::until_ready(&self.client, self.apps.len(), &before, Duration::from_secs(400)).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+
+        let apps = self.apps.len() as f64;
+        let requests = self.audit.since(start);
+        let per_app = |kinds: &[Kind]| count(&requests, kinds) / apps;
+        let cpu = (self.operator.cpu() - cpu) / apps;
+        let queries = (self.audit.queries().len() - queries) as f64 / apps;
+        let report = &mut self.report;
+        let mut add = |name: &str, figure, limit, peers: &str| {
+            report.add(&format!("per promotion: {name}"), figure, Wanted::AtMost(limit), peers);
+        };
+        add("API requests", per_app(&CAUSED), 40.0, "234 | 172");
+        add("reads", per_app(&[Kind::Read]), 5.0, "125 | 151");
+        add(
+            "writes, events apart",
+            per_app(&[Kind::Write, Kind::Route]),
+            30.0,
+            "90 | 20",
+        );
+        add("writes of routes", per_app(&[Kind::Route]), 7.0, "45 | 5");
+        add("events", per_app(&[Kind::Event]), 7.0, "19 | 9");
+        add("queries of Prometheus", queries, 1.0, "13.6 | 10");
+        add("CPU ms", cpu, 10.0, "291 | 99");
+        let peak = self.operator.memory("VmHWM");
+        report.add(
+            "releases at once: peak memory, MiB",
+            peak,
+            Wanted::AtMost(32.0),
+            "176 | 79",
+        );
+        let lost = self
+            .operator
+            .log()
+            .iter()
+            .filter(|(_, line)| is_lost_event(line))
+            .count() as f64;
+        report.add("releases at once: events lost", lost, Wanted::AtMost(0.0), "");
+        report.detail("a promotion", by_what(&requests), apps);
+        self.times(&triggered);
+    }
+
+    /// Changes the image of the first apps, all at once.
+    async fn trigger(&self, image: &str, number: usize) -> Vec<(App, SystemTime)> {
+        let some = futures::stream::iter(self.apps.iter().take(number).cloned());
+        let client = &self.client;
+        let triggered = some.map(|app| async move {
+            let at = SystemTime::now();
+            app.release(client, image).await;
+            (app, at)
+        });
+        triggered.buffer_unordered(AT_ONCE).collect().await
+    }
+
+    /// How soon the first weight came, and how late the other raises were.
+    fn times(&mut self, triggered: &[(App, SystemTime)]) {
+        let log = self.operator.log();
+        let (mut firsts, mut late, mut whole) = (vec![], vec![], vec![]);
+        for (app, at) in triggered {
+            let changes = self.changes(app, *at);
+            firsts.extend(changes.first().map(|change| seconds(*at, change.at)));
+            let end = changes.iter().find(|change| change.weight > 99.0);
+            whole.extend(end.map(|change| seconds(*at, change.at)));
+            let gate = format!("{0}/{0}", app.0);
+            let ours = log
+                .iter()
+                .filter(|(when, line)| when > at && line_says(line, "gate") == Some(&gate));
+            for (opened, _) in ours.filter(|(_, line)| line_says(line, "reason") == Some("MinWindow")) {
+                let due = *opened + WINDOW;
+                let raise = changes.iter().find(|change| change.at > *opened);
+                late.extend(raise.map(|raise| seconds(due, raise.at)));
+            }
+        }
+        let report = &mut self.report;
+        let name = "releases at once: trigger to first weight, s,";
+        report.add(
+            &format!("{name} p50"),
+            quantile(&mut firsts, 0.5),
+            Wanted::AtMost(2.5),
+            "8.4 | 21",
+        );
+        report.add(&format!("{name} p95"), quantile(&mut firsts, 0.95), Wanted::Nothing, "");
+        let name = "releases at once: step lateness, s,";
+        report.add(
+            &format!("{name} p50"),
+            quantile(&mut late, 0.5),
+            Wanted::Nothing,
+            "1.1 | 2.1",
+        );
+        report.add(
+            &format!("{name} p95"),
+            quantile(&mut late, 0.95),
+            Wanted::AtMost(0.2),
+            "4.1 | 2.2",
+        );
+        report.add(
+            "releases at once: steps measured",
+            late.len() as f64,
+            Wanted::Nothing,
+            "",
+        );
+        let name = "releases at once: trigger to 100 %, s, p50";
+        report.add(name, quantile(&mut whole, 0.5), Wanted::Nothing, "53 | 69");
+    }
+
+    fn changes(&self, app: &App, since: SystemTime) -> Vec<fakes::Change> {
+        let world = self.world.lock().unwrap();
+        let flow = world.get(&app.0).expect("the route of the app");
+        flow.changes
+            .iter()
+            .filter(|change| change.at > since)
+            .copied()
+            .collect()
+    }
+
+    /// Releases some, lets all their canaries fail at 25 %, and counts what follows.
+    pub async fn abort(&mut self, number: usize) {
+        let start = self.audit.end();
+        let triggered = self.trigger("app:v3", number).await;
+        self.until_weight(&triggered, |weight| weight > 24.0).await;
+        for (app, _) in &triggered {
+            self.world.lock().unwrap().get_mut(&app.0).expect("its flow").is_bad = true;
+        }
+        self.until_weight(&triggered, |weight| weight == 0.0).await;
+        tokio::time::sleep(AFTERMATH + Duration::from_secs(2)).await;
+
+        let (queries, requests) = (self.audit.queries(), self.audit.since(start));
+        let (mut took, mut after, mut all) = (vec![], 0.0, vec![]);
+        for (app, at) in &triggered {
+            let changes = self.changes(app, *at);
+            let zero = changes.last().expect("a change").at;
+            let sample = queries.iter().filter(|query| **query < zero).max().expect("a query");
+            took.push(seconds(*sample, zero));
+            let following: Vec<&Request> = requests
+                .iter()
+                .filter(|request| request.namespace == app.0 && CAUSED.contains(&request.kind))
+                .filter(|request| request.at > zero && request.at <= zero + AFTERMATH)
+                .collect();
+            after += following.len() as f64;
+            all.extend(following.into_iter().map(|request| request.what.clone()));
+        }
+        let report = &mut self.report;
+        let name = "aborts at once: deciding sample to weight 0, s,";
+        report.add(
+            &format!("{name} p50"),
+            quantile(&mut took, 0.5),
+            Wanted::Nothing,
+            "0.52 | 12.1",
+        );
+        report.add(
+            &format!("{name} p95"),
+            quantile(&mut took, 0.95),
+            Wanted::AtMost(0.15),
+            "0.63 | 12.1",
+        );
+        report.add(&format!("{name} max"), quantile(&mut took, 1.0), Wanted::Nothing, "");
+        let name = "per abort: API requests in the next 30 s";
+        report.add(name, after / number as f64, Wanted::AtMost(5.0), "1200 | 48");
+        let mut counts = std::collections::BTreeMap::new();
+        for what in all {
+            *counts.entry(what).or_default() += 1.0;
+        }
+        report.detail("the 30 s after an abort", counts, number as f64);
+    }
+
+    async fn until_weight(&self, triggered: &[(App, SystemTime)], is_there: fn(f64) -> bool) {
+        for _ in 0..2400 {
+            let there = triggered.iter().all(|(app, at)| {
+                let changes = self.changes(app, *at);
+                changes.last().is_some_and(|change| is_there(change.weight))
+            });
+            if there {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the weights did not come within 120 s");
+    }
+}
+
+fn is_lost_event(line: &serde_json::Value) -> bool {
+    let message = line_says(line, "message").unwrap_or_default();
+    message.starts_with("an event was dropped") || message.starts_with("an event could not be published")
+}
+
+fn line_says<'a>(line: &'a serde_json::Value, field: &str) -> Option<&'a str> {
+    line[field].as_str().or_else(|| line["fields"][field].as_str())
+}
+
+/// From one moment to another; negative, when it was the other way round.
+fn seconds(from: SystemTime, to: SystemTime) -> f64 {
+    match to.duration_since(from) {
+        Ok(time) => time.as_secs_f64(),
+        Err(back) => -back.duration().as_secs_f64(),
+    }
+}
