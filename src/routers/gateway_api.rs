@@ -88,7 +88,7 @@ impl GatewayApi {
     /// was done before.
     ///
     /// # Errors
-    /// As [`apply`](Self::apply). After an error [`hand_back_due`] tells of a freshly read route
+    /// As [`apply`](Self::apply). After an error [`hand_back_due`](super::hand_back_due) tells of a freshly read route
     /// whether only the hand-back is missing.
     pub async fn restore(&self, at: &RouteRef, route: &Value, pair: &Pair, ending: Ending) -> Result<Written, Error> {
         let wanted = route::restored(route, pair, ending)?;
