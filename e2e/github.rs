@@ -264,7 +264,10 @@ async fn a_broken_gateway_is_waited_out() {
 
     let all = github.deployments().await;
     assert_eq!((all.len(), states(&all[0])), (1, vec!["failure"]));
-    assert_eq!(teller.reporter.counters().put_off, 6);
+    // Six faults. The HTTP client itself asks once more when a kept connection closes before
+    // anything came back, so the dropped one may never reach the reporter.
+    let put_off = teller.reporter.counters().put_off;
+    assert!((5..=6).contains(&put_off), "put off {put_off} times");
     github.verify().await;
 }
 
