@@ -10,7 +10,6 @@ use tokio::task::JoinSet;
 
 use super::gate;
 use super::releases::abort_seconds;
-use crate::core::passing::rejected;
 use crate::support::space::{Space, real};
 use crate::support::world::canary_weight;
 
@@ -66,7 +65,8 @@ async fn fifty_aborts_in_a_row_each_take_the_canary_out_of_traffic_at_once() {
         space.push("v2-bad").await;
         let (mut written, mut before) = (Vec::new(), 0.0);
         for round in 1..=ABORTS {
-            let status: Value = rejected(space).await;
+            let over = |status: &Value| status["epoch"] == round && status["attempt"]["stage"] == "Rejected";
+            let status = space.until_gate("the attempt is rejected", over).await;
             assert_eq!(status["attempt"]["why"], "Harm", "{status}");
             let (count, sum) = abort_seconds(&operator.metrics().await);
             assert!((count - f64::from(round)).abs() < 0.5, "one measurement for each abort");

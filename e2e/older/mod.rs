@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::core::passing::{WHOLE, promoted, rejected};
 use crate::core::{at_weight, lingering};
-use crate::support::objects::{deployment, image, with};
+use crate::support::objects::{action, deployment, image, with};
 use crate::support::operator::Operator;
 use crate::support::space::{Space, played};
 
@@ -104,7 +104,15 @@ async fn a_foreign_raise_is_undone_and_held() {
             .until_gate("it is held", |status| status["attempt"]["hold"] == "ForeignEdit")
             .await;
         assert_eq!(status["attempt"]["stage"], "Stepping", "{status}");
-        space.ask("Abort").await;
+        let unsigned = action("abort", "Abort", "enough");
+        let refused = space
+            .create(&unsigned)
+            .await
+            .expect_err("nobody's name is on it")
+            .to_string();
+        assert!(refused.contains("spec.signer must be admin"), "{refused}");
+        let signed = with(unsigned, &json!({"spec": {"signer": "admin"}}));
+        space.create(&signed).await.unwrap();
         rejected(space).await;
     })
     .await;
