@@ -223,7 +223,7 @@ async fn blocked(context: &Context, subject: &Subject<'_>) -> Result<Option<crat
     if let Some(known) = known.filter(|known| known.epoch == attempt.epoch && now - known.at < AGAIN) {
         return Ok(known.blocks);
     }
-    let found = survey::look(context, subject, attempt).await?;
+    let found = Box::pin(survey::look(context, subject, attempt)).await?;
     let blocks = found.blocks;
     context
         .memory
