@@ -27,17 +27,13 @@ impl App {
                 "spec": {"selector": {"app": name}, "ports": [{"name": "http", "port": 80}]}}),
             json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": meta,
                 "spec": {"parentRefs": [{"name": "public"}], "rules": [{"backendRefs": [{"name": name, "port": 80}]}]}}),
-            gate(&meta),
+            gate(&meta, false),
         ]
     }
 
     /// Changes the image.
     pub async fn release(&self, client: &Client, image: &str) {
-        let api: Api<k8s_openapi::api::apps::v1::Deployment> = Api::namespaced(client.clone(), &self.0);
-        let patch = json!({"spec": {"template": {"spec": {"containers": [{"name": "app", "image": image}]}}}});
-        api.patch(&self.0, &PatchParams::default(), &Patch::Strategic(&patch))
-            .await
-            .expect("a new image");
+        push(client, (&self.0, &self.0), image).await;
     }
 }
 
@@ -50,8 +46,9 @@ fn deployment(meta: &Value, replicas: i64) -> Value {
 
 /// Five steps of about ten seconds: a window opens with the first reading of a step, and three
 /// seconds later the step is over, in time for the next reading.
-fn gate(meta: &Value) -> Value {
+fn gate(meta: &Value, suspend: bool) -> Value {
     json!({"apiVersion": "tollgate.dev/v1alpha1", "kind": "ReleaseGate", "metadata": meta, "spec": {
+        "suspend": suspend,
         "target": {"workload": {"name": meta["name"]}, "service": meta["name"]},
         "traffic": {"gatewayAPI": {"routes": [{"name": meta["name"]}]}},
         "analysis": {"slo": "99%", "minWindow": "3s", "maxWindow": "3s", "metrics": [
@@ -61,10 +58,36 @@ fn gate(meta: &Value) -> Value {
         "deadlines": {"drain": "3s"}}})
 }
 
-/// A gate that only rests, with a Deployment without pods.
-pub fn resting(name: &str, namespace: &str) -> Vec<Value> {
+/// A gate that only rests, with a Deployment without pods; a suspended one holds every template.
+pub fn resting(name: &str, namespace: &str, suspend: bool) -> Vec<Value> {
     let meta = json!({"name": name, "namespace": namespace});
-    vec![deployment(&meta, 0), gate(&meta)]
+    vec![deployment(&meta, 0), gate(&meta, suspend)]
+}
+
+/// Changes the image of a Deployment.
+pub async fn push(client: &Client, (namespace, name): (&str, &str), image: &str) {
+    let api: Api<k8s_openapi::api::apps::v1::Deployment> = Api::namespaced(client.clone(), namespace);
+    let patch = json!({"spec": {"template": {"spec": {"containers": [{"name": "app", "image": image}]}}}});
+    api.patch(name, &PatchParams::default(), &Patch::Strategic(&patch))
+        .await
+        .expect("a new image");
+}
+
+/// Gives the gates of apps the drain that gates have by default, and waits until that is seen.
+pub async fn drain_by_default(client: &Client, apps: &[App]) {
+    for App(name) in apps {
+        let api: Api<ReleaseGate> = Api::namespaced(client.clone(), name);
+        let patch = json!({"spec": {"deadlines": {"drain": null}}});
+        api.patch(name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+            .expect("the gate");
+    }
+    let is_seen = |gate: &&ReleaseGate| {
+        let seen = gate.status.as_ref().map(|status| status.observed_generation);
+        seen == gate.metadata.generation
+    };
+    let all = gates(client).await.len();
+    until(client, "see the drain", all, is_seen).await;
 }
 
 /// The source: read every 10 s.
@@ -118,11 +141,8 @@ pub async fn until_ready(client: &Client, wanted: usize, before: &[ReleaseGate],
         let old = before.iter().find(|old| old.uid() == gate.uid());
         old.is_none_or(|old| stable(old) != stable(gate))
     };
-    let is_ready = |gate: &&ReleaseGate| {
-        let conditions = gate.status.iter().flat_map(|status| &status.conditions);
-        let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
-        ready.any(|condition| condition.status == ConditionStatus::True) && is_new(gate)
-    };
+    let ready = is_ready();
+    let is_ready = |gate: &&ReleaseGate| ready(gate) && is_new(gate);
     let deadline = Instant::now() + limit;
     loop {
         let all = gates(client).await;
@@ -138,11 +158,32 @@ pub async fn until_ready(client: &Client, wanted: usize, before: &[ReleaseGate],
     }
 }
 
-/// How many gates have refused a release, and so are not Ready.
-pub async fn rejected(client: &Client) -> usize {
-    let is_stalled = |gate: &&ReleaseGate| {
-        let mut conditions = gate.status.iter().flat_map(|status| &status.conditions);
-        conditions.any(|condition| condition.type_ == "Stalled")
-    };
-    gates(client).await.iter().filter(is_stalled).count()
+/// Waits until so many gates are as they should.
+pub async fn until(client: &Client, what: &str, wanted: usize, is_so: impl Fn(&&ReleaseGate) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(300);
+    loop {
+        let so = gates(client).await.iter().filter(&is_so).count();
+        if so >= wanted {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{so} of {wanted} gates {what} after 300 s");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Whether a gate is Ready.
+pub fn is_ready() -> impl Fn(&&ReleaseGate) -> bool {
+    |gate| {
+        let conditions = gate.status.iter().flat_map(|status| &status.conditions);
+        let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
+        ready.any(|condition| condition.status == ConditionStatus::True)
+    }
+}
+
+/// Whether a gate has this reason.
+pub fn is(reason: tollgate::decision::Reason) -> impl Fn(&&ReleaseGate) -> bool {
+    move |gate| {
+        let known = gate.status.as_ref().and_then(|status| status.reason.as_deref());
+        known == Some(reason.word())
+    }
 }

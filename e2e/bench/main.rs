@@ -1,5 +1,6 @@
 //! What Tollgate costs: a real API server, controller manager and Prometheus, with faked pods,
-//! gateway and traffic. Run it with `make bench`; `e2e/bench/run --quick` takes a fifth of it.
+//! gateway and traffic. Run it with `make bench`; `e2e/bench/run --quick` takes a fifth of it, and
+//! `e2e/bench/run --crowd` watches thousands of gates and no release.
 //!
 //! Counts come from the API server's audit log, processor time and memory from `/proc`, and
 //! queries from Prometheus' own log. A missed target is a failure.
@@ -35,12 +36,14 @@ use requests::AuditLog;
 
 /// How much is measured.
 struct Scale {
-    /// Releases at once, and gates with pods.
+    /// Releases at once, and gates with pods; none when only rest is measured.
     releases: usize,
     /// Aborts at once.
     aborts: usize,
     /// Gates that only rest, besides.
     idle: usize,
+    /// Gates whose Deployments have a template that is held, besides.
+    held: usize,
     /// Seconds over which rest is watched.
     rest: u64,
 }
@@ -49,15 +52,28 @@ const FULL: Scale = Scale {
     releases: 100,
     aborts: 20,
     idle: 900,
+    held: 0,
     rest: 60,
 };
 
 const QUICK: Scale = Scale {
     releases: 20,
-    aborts: 10,
+    aborts: 20,
     idle: 80,
+    held: 0,
     rest: 15,
 };
+
+const CROWD: Scale = Scale {
+    releases: 0,
+    aborts: 0,
+    idle: 999,
+    held: 4000,
+    rest: 60,
+};
+
+/// The most memory that 1,000 gates and fewer may take, and that 5,000 may, in MiB.
+const MEMORY: [f64; 2] = [32.0, 150.0];
 
 /// Everything the phases use.
 struct Bench {
@@ -72,10 +88,11 @@ struct Bench {
 
 #[tokio::main]
 async fn main() {
-    let scale = if std::env::args().any(|arg| arg == "--quick") {
-        QUICK
-    } else {
-        FULL
+    let scale = match std::env::args().nth(1).as_deref() {
+        None => FULL,
+        Some("--quick") => QUICK,
+        Some("--crowd") => CROWD,
+        Some(other) => panic!("{other:?}: only --quick and --crowd are known"),
     };
     let variable =
         |name: &str| PathBuf::from(std::env::var(name).unwrap_or_else(|_| panic!("{name}: run e2e/bench/run")));
@@ -101,13 +118,21 @@ async fn main() {
         world,
     };
     bench.grow(1).await;
-    bench.rest("1 gate").await;
-    bench.grow(scale.releases).await;
-    bench.rest(&format!("{} gates", scale.releases)).await;
-    bench.release().await;
-    bench.abort(scale.aborts).await;
-    bench.crowd(scale.idle).await;
-    bench.rest(&format!("{} gates", scale.releases + scale.idle)).await;
+    bench.rest("1 gate", MEMORY[0]).await;
+    if scale.releases > 0 {
+        bench.grow(scale.releases).await;
+        bench.rest(&format!("{} gates", scale.releases), MEMORY[0]).await;
+        bench.release().await;
+        bench.abort(scale.aborts).await;
+    }
+    bench.crowd("resting", scale.idle, false).await;
+    let gates = scale.releases.max(1) + scale.idle;
+    bench.rest(&format!("{gates} gates"), MEMORY[0]).await;
+    if scale.held > 0 {
+        bench.crowd("held", scale.held, true).await;
+        let what = format!("{} gates, {} of them held,", gates + scale.held, scale.held);
+        bench.rest(&what, MEMORY[1]).await;
+    }
 
     bench.operator.stop().await;
     for fake in fakes {

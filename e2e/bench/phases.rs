@@ -8,6 +8,7 @@ use crate::apps::{self, AT_ONCE, App};
 use crate::report::{Wanted, quantile};
 use crate::requests::{Kind, Request, by_what, count};
 use crate::{Bench, fakes};
+use tollgate::decision::Reason;
 
 /// Everything but the lease: what a gate can cause.
 const CAUSED: [Kind; 4] = [Kind::Read, Kind::Write, Kind::Route, Kind::Event];
@@ -15,8 +16,9 @@ const CAUSED: [Kind; 4] = [Kind::Read, Kind::Write, Kind::Route, Kind::Event];
 /// How long a gate stays at each step once it has evidence, as its spec says.
 const WINDOW: Duration = Duration::from_secs(3);
 
-/// After an abort, requests are counted for so long.
-const AFTERMATH: Duration = Duration::from_secs(30);
+/// After an abort, requests are counted for so long; 30 s after it the drain that gates have by
+/// default is over, and what is put away then is counted apart.
+const AFTERMATH: Duration = Duration::from_secs(29);
 
 impl Bench {
     /// Adds apps with pods and gates up to a number, and waits until all are adopted.
@@ -29,19 +31,29 @@ impl Bench {
         apps::until_ready(&self.client, to, &[], Duration::from_secs(180)).await;
     }
 
-    /// Adds gates that only rest.
-    pub async fn crowd(&mut self, gates: usize) {
-        let ready = self.apps.len() - apps::rejected(&self.client).await;
-        let namespace = "resting";
+    /// Adds gates that only rest; or whose Deployments have a new template that is held.
+    pub async fn crowd(&mut self, namespace: &str, gates: usize, held: bool) {
+        let ready = apps::gates(&self.client).await.iter().filter(apps::is_ready()).count();
         let meta = serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
         apps::create(&self.client, &meta).await;
-        let sets = (0..gates).map(|number| apps::resting(&format!("rest-{number}"), namespace));
+        let name = |number| format!("rest-{number}");
+        let sets = (0..gates).map(|number| apps::resting(&name(number), namespace, held));
         apps::create_all(&self.client, sets.collect()).await;
-        apps::until_ready(&self.client, ready + gates, &[], Duration::from_secs(300)).await;
+        apps::until_ready(&self.client, ready + gates, &[], Duration::from_secs(400)).await;
+        if held {
+            let names = futures::stream::iter((0..gates).map(name));
+            let client = &self.client;
+            names
+                .for_each_concurrent(AT_ONCE, async |name| {
+                    apps::push(client, (namespace, &name), "app:v2").await;
+                })
+                .await;
+            apps::until(client, "hold a template", gates, apps::is(Reason::Suspended)).await;
+        }
     }
 
     /// Watches the operator while nothing happens.
-    pub async fn rest(&mut self, what: &str) {
+    pub async fn rest(&mut self, what: &str, memory_limit: f64) {
         tokio::time::sleep(Duration::from_secs(10)).await;
         let gates = apps::gates(&self.client).await.len() as f64;
         let (start, cpu) = (self.audit.end(), self.operator.cpu());
@@ -58,12 +70,17 @@ impl Bench {
             "0 | 72",
         );
         let memory = self.operator.memory("VmRSS");
-        report.add(&name("memory, MiB"), memory, Wanted::AtMost(32.0), "176 | 79 at 100");
+        report.add(
+            &name("memory, MiB"),
+            memory,
+            Wanted::AtMost(memory_limit),
+            "176 | 79 at 100",
+        );
         let cpu = (self.operator.cpu() - cpu) / minutes;
         report.add(&name("CPU ms per minute"), cpu, Wanted::Nothing, "140 | 3660 at 100");
         let watches = count(&requests, &[Kind::Watch]) / minutes;
         report.add(&name("watches opened anew per minute"), watches, Wanted::Nothing, "");
-        report.detail(what, by_what(&requests), 1.0);
+        report.detail(&format!("{what} at rest, per minute"), by_what(&requests), minutes);
     }
 
     /// Releases everything at once, and waits for the last one.
@@ -189,29 +206,36 @@ impl Bench {
 
     /// Releases some, lets all their canaries fail at 25 %, and counts what follows.
     pub async fn abort(&mut self, number: usize) {
-        let start = self.audit.end();
+        apps::drain_by_default(&self.client, self.apps.get(..number).expect("enough apps")).await;
         let triggered = self.trigger("app:v3", number).await;
         self.until_weight(&triggered, |weight| weight > 24.0).await;
         for (app, _) in &triggered {
             self.world.lock().unwrap().get_mut(&app.0).expect("its flow").is_bad = true;
         }
+        let start = self.audit.end();
         self.until_weight(&triggered, |weight| weight == 0.0).await;
-        tokio::time::sleep(AFTERMATH + Duration::from_secs(2)).await;
+        apps::until(&self.client, "have put all away", number, apps::is(Reason::Rejected)).await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
 
         let (queries, requests) = (self.audit.queries(), self.audit.since(start));
-        let (mut took, mut after, mut all) = (vec![], 0.0, vec![]);
+        let (mut took, mut soon, mut all) = (vec![], vec![], vec![]);
         for (app, at) in &triggered {
             let changes = self.changes(app, *at);
-            let zero = changes.last().expect("a change").at;
+            let zero = changes.iter().rfind(|change| change.weight > 0.0).expect("a weight").at;
+            let zero = changes.iter().find(|change| change.at > zero).expect("weight 0").at;
             let sample = queries.iter().filter(|query| **query < zero).max().expect("a query");
             took.push(seconds(*sample, zero));
-            let following: Vec<&Request> = requests
+            let ours = requests
                 .iter()
-                .filter(|request| request.namespace == app.0 && CAUSED.contains(&request.kind))
-                .filter(|request| request.at > zero && request.at <= zero + AFTERMATH)
-                .collect();
-            after += following.len() as f64;
-            all.extend(following.into_iter().map(|request| request.what.clone()));
+                .filter(|request| request.namespace == app.0 && CAUSED.contains(&request.what.kind));
+            let following: Vec<&Request> = ours.filter(|request| request.at > zero).collect();
+            soon.extend(
+                following
+                    .iter()
+                    .filter(|request| request.at <= zero + AFTERMATH)
+                    .copied(),
+            );
+            all.extend(following);
         }
         let report = &mut self.report;
         let name = "aborts at once: deciding sample to weight 0, s,";
@@ -228,13 +252,12 @@ impl Bench {
             "0.63 | 12.1",
         );
         report.add(&format!("{name} max"), quantile(&mut took, 1.0), Wanted::Nothing, "");
-        let name = "per abort: API requests in the next 30 s";
-        report.add(name, after / number as f64, Wanted::AtMost(5.0), "1200 | 48");
-        let mut counts = std::collections::BTreeMap::new();
-        for what in all {
-            *counts.entry(what).or_default() += 1.0;
-        }
-        report.detail("the 30 s after an abort", counts, number as f64);
+        let (each, name) = (number as f64, "per abort: API requests in the 30 s after weight 0");
+        report.add(name, soon.len() as f64 / each, Wanted::AtMost(5.0), "1200 | 48");
+        let name = "per abort: API requests after weight 0, all put away";
+        report.add(name, all.len() as f64 / each, Wanted::Nothing, "");
+        report.detail("the 30 s after an abort", by_what(soon), each);
+        report.detail("an abort after weight 0, to its end", by_what(all), each);
     }
 
     async fn until_weight(&self, triggered: &[(App, SystemTime)], is_there: fn(f64) -> bool) {

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::requests::What;
+
 /// Where the figures are written.
 const FILE: &str = "target/bench.json";
 
@@ -29,12 +31,20 @@ struct Row {
     peers: String,
 }
 
+/// Requests of one kind, verb and resource.
+#[derive(Serialize)]
+struct Share {
+    #[serde(flatten)]
+    what: What,
+    number: f64,
+}
+
 /// All figures.
 #[derive(Serialize)]
 pub struct Report {
     binary: String,
     rows: Vec<Row>,
-    requests: BTreeMap<String, BTreeMap<String, f64>>,
+    requests: BTreeMap<String, Vec<Share>>,
 }
 
 impl Report {
@@ -64,13 +74,13 @@ impl Report {
         });
     }
 
-    /// Takes down which requests were made, shared by so many, and says it.
-    pub fn detail(&mut self, name: &str, mut requests: BTreeMap<String, f64>, among: f64) {
-        for number in requests.values_mut() {
-            *number /= among;
-        }
-        eprintln!("bench: API requests of {name}: {requests:.2?}");
-        self.requests.insert(name.to_owned(), requests);
+    /// Takes down which requests were made, shared by so many.
+    pub fn detail(&mut self, name: &str, requests: BTreeMap<What, f64>, among: f64) {
+        let shares = requests.into_iter().map(|(what, number)| Share {
+            what,
+            number: number / among,
+        });
+        self.requests.insert(name.to_owned(), shares.collect());
     }
 
     /// Prints the table and writes the file; false when a target is missed.
@@ -87,8 +97,12 @@ impl Report {
         }
         for (name, requests) in &self.requests {
             println!("\nAPI requests of {name}:");
-            for (what, number) in requests {
-                println!("  {number:>7.2}  {what}");
+            for Share { what, number } in requests {
+                let refused = what
+                    .refused
+                    .map_or_else(String::new, |code| format!(" refused with {code}"));
+                let kind = what.kind.word();
+                println!("  {number:>7.2}  {kind:<6} {:<7} {}{refused}", what.verb, what.resource);
             }
         }
         let json = serde_json::to_string_pretty(self).expect("figures");

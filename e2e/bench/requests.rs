@@ -6,11 +6,13 @@ use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use serde::Serialize;
 use serde_json::Value;
 use tollgate::api::labels;
 
 /// What a request is counted as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Leader election.
     Lease,
@@ -26,15 +28,41 @@ pub enum Kind {
     Write,
 }
 
+impl Kind {
+    /// For the table.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Lease => "lease",
+            Self::Watch => "watch",
+            Self::Event => "event",
+            Self::Read => "read",
+            Self::Route => "route",
+            Self::Write => "write",
+        }
+    }
+}
+
+/// What was asked of the API server.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct What {
+    /// What it is counted as.
+    pub kind: Kind,
+    /// As the API server names it.
+    pub verb: String,
+    /// With the subresource, if there is one.
+    pub resource: String,
+    /// The answer, where it was a refusal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<i64>,
+}
+
 /// One request that was done.
 #[derive(Debug)]
 pub struct Request {
     /// When it was done.
     pub at: SystemTime,
-    /// What it is counted as.
-    pub kind: Kind,
-    /// Verb and resource, with the code when it failed.
-    pub what: String,
+    /// What it was.
+    pub what: What,
     /// The namespace it was about.
     pub namespace: String,
 }
@@ -102,11 +130,14 @@ fn request(line: &Value) -> Option<Request> {
     };
     let part = text("subresource");
     let slash = if part.is_empty() { "" } else { "/" };
-    let failed = if code >= 400 { format!(" {code}") } else { String::new() };
     Some(Request {
         at: time(line["stageTimestamp"].as_str()?),
-        kind,
-        what: format!("{verb} {resource}{slash}{part}{failed}"),
+        what: What {
+            kind,
+            verb: verb.to_owned(),
+            resource: format!("{resource}{slash}{part}"),
+            refused: (code >= 400).then_some(code),
+        },
         namespace: text("namespace"),
     })
 }
@@ -119,14 +150,14 @@ pub fn time(text: &str) -> SystemTime {
 
 /// How many there are of a kind.
 pub fn count(requests: &[Request], kinds: &[Kind]) -> f64 {
-    let some = requests.iter().filter(|request| kinds.contains(&request.kind));
+    let some = requests.iter().filter(|request| kinds.contains(&request.what.kind));
     some.fold(0.0, |sum, _| sum + 1.0)
 }
 
 /// How many there are of each, without the lease's.
-pub fn by_what(requests: &[Request]) -> BTreeMap<String, f64> {
+pub fn by_what<'a>(requests: impl IntoIterator<Item = &'a Request>) -> BTreeMap<What, f64> {
     let mut all = BTreeMap::new();
-    for request in requests.iter().filter(|request| request.kind != Kind::Lease) {
+    for request in requests.into_iter().filter(|request| request.what.kind != Kind::Lease) {
         *all.entry(request.what.clone()).or_default() += 1.0;
     }
     all

@@ -20,6 +20,7 @@ use super::frozen::{Asked, Frozen};
 use super::gather::Subject;
 use super::judge::Judge;
 use super::lease::Leadership;
+use super::lists::Lists;
 use super::memory::Memory;
 use super::survey::Optional;
 use super::watch::{RouteBook, Workload};
@@ -41,6 +42,8 @@ pub struct Context {
     pub sources: Store<EvidenceSource>,
     /// Routes that carry a split, and those of releases that are about to begin.
     pub routes: RouteBook,
+    /// Lists that many releases ask for at once.
+    pub lists: Lists,
     /// What the gatekeeper keeps between passes.
     pub memory: Memory,
     /// The judge.

@@ -137,11 +137,15 @@ async fn plan(
     let uid = gate.uid().unwrap_or_default();
     let Some(attempt) = &state.attempt else {
         let revision = crate::decision::Revision(String::new());
-        return Ok(
-            frozen::draft(gate, context.asked(&gate.spec.analysis), (&revision, 0, 0))
-                .map(Arc::new)
-                .map_err(|invalid| invalid.to_string()),
+        let (of, asked) = (
+            (uid.as_str(), gate.metadata.generation),
+            context.asked(&gate.spec.analysis),
         );
+        let draft = |asked| frozen::draft(gate, asked, (&revision, 0, 0));
+        return Ok(context
+            .memory
+            .draft(of, asked, draft)
+            .map_err(|invalid| invalid.to_string()));
     };
     let known = context.memory.get(key, &uid).frozen;
     if let Some(known) = known.filter(|known| known.spec.epoch == attempt.epoch && known.object.is_some()) {

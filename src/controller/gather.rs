@@ -1,6 +1,5 @@
 //! Reads the world: from caches where they are good enough, from the API server where they are not.
 
-use kube::api::{ListParams, TypeMeta};
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 
@@ -76,13 +75,14 @@ pub async fn gather(context: &Context, subject: &Subject<'_>) -> Result<Facts, E
         || workload
             .as_ref()
             .is_some_and(|workload| workload.spec.revision != subject.state.proven);
+    let (routes, preflight) = tokio::try_join!(routes(context, subject, begins), blocked(context, subject))?;
     Ok(Facts {
         leader: context.leadership.may_raise(tokio::time::Instant::now()),
         suspended: subject.gate.spec.suspend,
         deleted: subject.gate.metadata.deletion_timestamp.is_some(),
-        routes: routes(context, subject, begins).await?,
+        routes,
         canary: canary_fact(context, subject, workload.as_ref()),
-        preflight: blocked(context, subject).await?,
+        preflight,
         judged: context.judge.judged(&subject.key),
         request: request(context, subject),
         workload: workload.and_then(|workload| fact(&workload)),
@@ -223,7 +223,7 @@ async fn blocked(context: &Context, subject: &Subject<'_>) -> Result<Option<crat
     if let Some(known) = known.filter(|known| known.epoch == attempt.epoch && now - known.at < AGAIN) {
         return Ok(known.blocks);
     }
-    let found = survey::look(context, subject, attempt).await?;
+    let found = Box::pin(survey::look(context, subject, attempt)).await?;
     let blocks = found.blocks;
     context
         .memory
@@ -252,27 +252,4 @@ fn request(context: &Context, subject: &Subject<'_>) -> Option<Request> {
             .creation_timestamp()
             .map_or(Millis(0), |time| Millis(time.0.as_millisecond())),
     })
-}
-
-/// Lists objects of a kind in the gate's namespace as they are; none, when the kind is unknown.
-/// Each says its kind, which the items of a list leave out.
-///
-/// # Errors
-/// When the API server does not answer.
-pub async fn list(context: &Context, namespace: &str, resource: &kube::api::ApiResource) -> Result<Vec<Value>, Error> {
-    let api: Api<kube::api::DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, resource);
-    match bounded("list", api.list(&ListParams::default())).await {
-        Ok(list) => {
-            let whole = list.items.into_iter().map(|mut item| {
-                item.types = Some(TypeMeta {
-                    api_version: resource.api_version.clone(),
-                    kind: resource.kind.clone(),
-                });
-                item
-            });
-            Ok(whole.filter_map(|item| serde_json::to_value(item).ok()).collect())
-        }
-        Err(Error::Kube(kube::Error::Api(status))) if status.code == 404 => Ok(vec![]),
-        Err(error) => Err(error),
-    }
 }

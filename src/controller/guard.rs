@@ -10,7 +10,7 @@ use super::capacity;
 use super::context::{Context, Error};
 use super::crash::Write;
 use super::drift;
-use super::gather::{Subject, list};
+use super::gather::Subject;
 use super::workload;
 
 /// Keeps every autoscaler of the workload from scaling down, and remembers if there is none.
@@ -50,7 +50,8 @@ async fn each(
 ) -> Result<usize, Error> {
     let mut found = 0;
     for resource in &context.autoscalers {
-        for scaler in list(context, &subject.key.namespace, resource).await? {
+        let namespace = &subject.key.namespace;
+        for scaler in context.lists.get(&context.client, namespace, resource).await? {
             if !capacity::scales(&scaler, subject.workload()) {
                 continue;
             }

@@ -111,6 +111,13 @@ impl Judge {
         .collect()
     }
 
+    /// The memory of a release was saved.
+    pub fn saved(&self, key: &GateKey, now: Millis) {
+        if let Some(docket) = self.locked().get_mut(key) {
+            docket.saved = now;
+        }
+    }
+
     /// Names of the sources that releases ask.
     #[must_use]
     pub fn sources(&self) -> Vec<String> {

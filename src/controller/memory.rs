@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::api::GateStatus;
 use crate::decision::{Millis, Reason, Record, State};
 
-use super::frozen::Frozen;
+use super::frozen::{Asked, Frozen};
 use super::workload::Built;
 
 /// Namespace and name of a gate.
@@ -50,6 +50,8 @@ pub struct Known {
     pub unscaled: Option<i64>,
     /// Decisions of the attempt in flight that changed something, oldest first, at most 20.
     pub records: Vec<Record>,
+    /// Whether the CanaryAnalysis has the newest of them.
+    pub recorded: bool,
     /// Whether the last pass wanted weight 0.
     pub urgent: bool,
     /// Passes that failed in a row.
@@ -75,9 +77,22 @@ pub struct Preflight {
 #[derive(Debug, Default)]
 pub struct Memory {
     gates: Mutex<HashMap<GateKey, Known>>,
+    /// Plans of gates at rest, by the gate's uid.
+    drafts: Mutex<HashMap<String, Draft>>,
     /// Uids of requests that were answered, newest last: the watch may not show it yet.
     answered: Mutex<VecDeque<String>>,
 }
+
+/// A plan and what it was drafted from: the gate's generation and its source.
+#[derive(Debug)]
+struct Draft {
+    generation: Option<i64>,
+    asked: Asked,
+    plan: Arc<Frozen>,
+}
+
+/// Drafts that are kept: enough for gates that are busy, little for thousands that are not.
+const DRAFTS: usize = 256;
 
 /// Answers that are remembered until the watch shows them.
 const ANSWERED: usize = 1000;
@@ -109,13 +124,50 @@ impl Memory {
         change(known);
     }
 
-    /// The CanaryAnalysis of a gate's last attempt, and the decisions to be kept in it.
+    /// The CanaryAnalysis of a gate's last attempt, the decisions to be kept in it, and whether it
+    /// has the newest of them already.
     #[must_use]
-    pub fn attempt(&self, key: &GateKey) -> Option<(String, Vec<Record>)> {
+    pub fn attempt(&self, key: &GateKey) -> Option<(String, Vec<Record>, bool)> {
         let memory = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
         let known = memory.get(key)?;
         let (name, _) = known.frozen.as_ref()?.object.as_ref()?;
-        Some((name.clone(), known.records.clone()))
+        Some((name.clone(), known.records.clone(), known.recorded))
+    }
+
+    /// Takes note that the CanaryAnalysis has these decisions, unless newer ones came meanwhile.
+    pub fn recorded(&self, key: &GateKey, records: &[Record]) {
+        let mut memory = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = memory.get_mut(key) {
+            known.recorded = known.records == records;
+        }
+    }
+
+    /// The plan of a gate at rest: drafted anew only when the gate or its source has changed.
+    ///
+    /// # Errors
+    /// What `draft` says.
+    pub fn draft<E>(
+        &self,
+        (uid, generation): (&str, Option<i64>),
+        asked: Asked,
+        draft: impl FnOnce(Asked) -> Result<Frozen, E>,
+    ) -> Result<Arc<Frozen>, E> {
+        let mut drafts = self.drafts.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = drafts.get(uid);
+        if let Some(known) = known.filter(|known| known.generation == generation && known.asked == asked) {
+            return Ok(Arc::clone(&known.plan));
+        }
+        let plan = Arc::new(draft(asked.clone())?);
+        if drafts.len() >= DRAFTS {
+            drafts.clear();
+        }
+        let draft = Draft {
+            generation,
+            asked,
+            plan: Arc::clone(&plan),
+        };
+        drafts.insert(uid.to_owned(), draft);
+        Ok(plan)
     }
 
     /// Forgets what only an attempt in flight needs.
@@ -123,6 +175,7 @@ impl Memory {
         let mut memory = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = memory.get_mut(key) {
             (known.built, known.preflight, known.unscaled) = (None, None, None);
+            (known.frozen, known.records) = (None, Vec::new());
         }
     }
 
@@ -164,7 +217,42 @@ impl Known {
             return;
         }
         self.records.push(record);
+        self.recorded = false;
         let surplus = self.records.len().saturating_sub(RECORDS);
         self.records.drain(..surplus);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::ReleaseGate;
+    use crate::decision::Revision;
+
+    #[test]
+    fn a_plan_at_rest_is_drafted_once_per_generation_and_source() {
+        let gate: ReleaseGate = serde_json::from_value(serde_json::json!({
+            "apiVersion": "tollgate.dev/v1alpha1", "kind": "ReleaseGate", "metadata": {"name": "checkout"},
+            "spec": {"target": {"workload": {"name": "checkout"}, "service": "checkout"},
+                "traffic": {"gatewayAPI": {"routes": [{"name": "checkout"}]}}}}))
+        .expect("a gate");
+        let memory = Memory::default();
+        let asked = |interval| Asked {
+            name: "prometheus".into(),
+            interval,
+            scrape: 15,
+        };
+        let mut drafted = 0;
+        for (generation, interval, expected) in [(1, 10, 1), (1, 10, 1), (2, 10, 2), (2, 10, 2), (2, 20, 3), (2, 20, 3)]
+        {
+            let plan = memory.draft(("uid", Some(generation)), asked(interval), |asked| {
+                drafted += 1;
+                super::super::frozen::draft(&gate, asked, (&Revision(String::new()), 0, 0))
+            });
+            assert_eq!(plan.expect("a plan").spec.interval_seconds, interval);
+            assert_eq!(drafted, expected, "generation {generation}, every {interval} s");
+        }
+        let wrong: Result<_, &str> = memory.draft(("uid", Some(3)), asked(10), |_| Err("wrong"));
+        assert_eq!(wrong.err(), Some("wrong"), "what is wrong is told every time");
     }
 }

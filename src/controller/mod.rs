@@ -18,6 +18,7 @@ pub mod gather;
 pub mod judge;
 pub mod labels;
 pub mod lease;
+pub mod lists;
 pub mod memory;
 pub mod planes;
 pub mod preflight;

@@ -12,14 +12,18 @@ use super::crash::Write;
 use super::memory::GateKey;
 
 /// Saves what is known about the attempt of a gate: at every transition, with what was judged when
-/// it was decided, and now and then.
+/// it was decided, and now and then. One write carries the decisions, the verdict and the judge's
+/// memory; when nothing of that is new, none is made.
 ///
 /// # Errors
 /// When the API server refuses. Nothing depends on it at once: it is tried at the next occasion.
 pub async fn save(context: &Context, key: &GateKey, judged: Option<&Judged>) -> Result<(), Error> {
-    let Some((name, records)) = context.memory.attempt(key) else {
+    let Some((name, records, recorded)) = context.memory.attempt(key) else {
         return Ok(());
     };
+    if judged.is_none() && (recorded || records.is_empty()) {
+        return Ok(());
+    }
     let status = status(judged, &records, context.judge.snapshot(key));
     let mut value = json!(status);
     if let Some(fields) = value.as_object_mut() {
@@ -36,7 +40,11 @@ pub async fn save(context: &Context, key: &GateKey, judged: Option<&Judged>) -> 
         .write(Write::AnalysisStatus, api.patch_status(&name, &params, &patch))
         .await
     {
-        Ok(_) => Ok(()),
+        Ok(_) => {
+            context.memory.recorded(key, &records);
+            context.judge.saved(key, context.now());
+            Ok(())
+        }
         Err(Error::Kube(kube::Error::Api(status))) if status.code == 404 => Ok(()),
         Err(error) => Err(error),
     }

@@ -240,7 +240,10 @@ fn watch_kind(
             }
             Ok(watcher::Event::Delete(route)) => {
                 let key = key(kind, &route);
-                context.routes.forget(&key);
+                match serde_json::to_value(&route) {
+                    Ok(route) => context.routes.left(&key, &route),
+                    Err(_) => context.routes.forget(&key),
+                }
                 concerned(&gates, &key)
             }
             Ok(watcher::Event::Init | watcher::Event::InitDone) => vec![],

@@ -17,6 +17,7 @@ use super::context::Context;
 use super::events::Events;
 use super::judge::Judge;
 use super::lease::{self, Election};
+use super::lists::Lists;
 use super::memory::Memory;
 use super::run::{self, Scope};
 use super::watch::RouteBook;
@@ -138,6 +139,7 @@ pub async fn start(settings: Settings, stop: CancellationToken) -> Result<(), St
         actions: caches.actions.clone(),
         sources: caches.sources.clone(),
         routes: RouteBook::default(),
+        lists: Lists::default(),
         memory: Memory::default(),
         judge: Arc::new(judge),
         leadership,

@@ -61,7 +61,16 @@ pub async fn store(context: &Context, subject: &Subject<'_>, facts: &Facts, deci
     {
         return Ok(());
     }
-    if ordinary(&known, &decision.state, decision.reason) && context.now() - known.told_at < REFRESH {
+    let stage = |status: &GateStatus| {
+        let attempt = status.attempt.as_ref();
+        attempt.map(|attempt| (attempt.stage, attempt.at_step))
+    };
+    let shown = known.shown.as_ref();
+    let told = shown.is_some_and(|shown| shown.observed_generation == status.observed_generation);
+    let waits = ordinary(&known, &decision.state, decision.reason)
+        && shown.is_some_and(|shown| stage(shown) == stage(&status))
+        && context.now() - known.told_at < REFRESH;
+    if told && (waits || passing(&known, decision)) {
         let state = decision.state.clone();
         context.memory.update(&subject.key, &uid, |known| {
             if let Some((_, written)) = &mut known.written {
@@ -128,6 +137,17 @@ fn ordinary(known: &Known, state: &State, reason: Reason) -> bool {
         .iter()
         .find(|reason| Some(reason.word()) == shown.as_deref());
     same && reason.is_ordinary() && before.is_some_and(|before| before.is_ordinary())
+}
+
+/// Whether a refused release has just been put away: the pass that follows at once says so, in one
+/// write. A crash in between puts away again what is away.
+fn passing(known: &Known, decision: &Decision) -> bool {
+    let refused = |state: &State| {
+        let stage = state.attempt.as_ref().map(|attempt| attempt.stage);
+        matches!(stage, Some(Stage::Rejected(_)))
+    };
+    let before = known.written.as_ref().is_some_and(|(_, written)| !refused(written));
+    before && refused(&decision.state)
 }
 
 /// A merge patch in which what is absent is taken away.

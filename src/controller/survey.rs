@@ -11,7 +11,7 @@ use crate::decision::{Attempt, Reason};
 
 use super::attached::attached;
 use super::context::{Context, Error, bounded};
-use super::gather::{Subject, list};
+use super::gather::Subject;
 use super::labels;
 use super::memory::Preflight;
 use super::preflight::{self, Around, Pair, Severity};
@@ -64,8 +64,26 @@ pub async fn look(context: &Context, subject: &Subject<'_>, attempt: &Attempt) -
         Err(Error::Refused(why)) => return Ok(found(Some(Reason::Preflight), vec![why], vec![])),
         Err(error) => return Err(error),
     };
+    let template = &built.deployment["spec"]["template"];
+    let claims = template["spec"]["volumes"]
+        .to_string()
+        .contains("persistentVolumeClaim");
+    let kinds = &context.optional;
+    let (policies, budgets, pod_monitors, service_monitors, attachable, volume_claims) = tokio::try_join!(
+        listed::<NetworkPolicy>(context, subject),
+        listed::<PodDisruptionBudget>(context, subject),
+        optional(context, subject, kinds.pod_monitor.as_ref()),
+        optional(context, subject, kinds.service_monitor.as_ref()),
+        optional(context, subject, kinds.backend_tls.as_ref()),
+        async {
+            if claims {
+                listed::<PersistentVolumeClaim>(context, subject).await
+            } else {
+                Ok(vec![])
+            }
+        },
+    )?;
     let namespaces: Api<Namespace> = Api::all(context.client.clone());
-    let policies = listed::<NetworkPolicy>(context, subject).await?;
     let namespace_labels = if policies.is_empty() {
         None
     } else {
@@ -73,15 +91,6 @@ pub async fn look(context: &Context, subject: &Subject<'_>, attempt: &Attempt) -
             .await?
             .metadata
             .labels
-    };
-    let template = &built.deployment["spec"]["template"];
-    let claims = template["spec"]["volumes"]
-        .to_string()
-        .contains("persistentVolumeClaim");
-    let volume_claims = if claims {
-        listed::<PersistentVolumeClaim>(context, subject).await?
-    } else {
-        vec![]
     };
     let pair = Pair {
         namespace: &subject.key.namespace,
@@ -94,15 +103,14 @@ pub async fn look(context: &Context, subject: &Subject<'_>, attempt: &Attempt) -
     };
     let around = Around {
         network_policies: &policies,
-        disruption_budgets: &listed::<PodDisruptionBudget>(context, subject).await?,
-        pod_monitors: &optional(context, subject, context.optional.pod_monitor.as_ref()).await?,
-        service_monitors: &optional(context, subject, context.optional.service_monitor.as_ref()).await?,
+        disruption_budgets: &budgets,
+        pod_monitors: &pod_monitors,
+        service_monitors: &service_monitors,
         services: std::slice::from_ref(&built.service),
         volume_claims: &volume_claims,
     };
-    let policies = optional(context, subject, context.optional.backend_tls.as_ref()).await?;
     let uid = subject.gate.metadata.uid.as_deref().unwrap_or_default();
-    let attached = attached(&policies, &subject.gate.spec.target.service, &subject.key.name, uid);
+    let attached = attached(&attachable, &subject.gate.spec.target.service, &subject.key.name, uid);
     let mut findings = preflight::findings(&pair, &around);
     findings.extend(attached.findings);
     findings.sort_by_key(|finding| finding.severity == Severity::Names);
@@ -118,12 +126,13 @@ pub async fn look(context: &Context, subject: &Subject<'_>, attempt: &Attempt) -
 }
 
 async fn listed<K: Resource<DynamicType = ()>>(context: &Context, subject: &Subject<'_>) -> Result<Vec<Value>, Error> {
-    list(context, &subject.key.namespace, &ApiResource::erase::<K>(&())).await
+    let kind = ApiResource::erase::<K>(&());
+    context.lists.get(&context.client, &subject.key.namespace, &kind).await
 }
 
 async fn optional(context: &Context, subject: &Subject<'_>, kind: Option<&ApiResource>) -> Result<Vec<Value>, Error> {
     match kind {
-        Some(kind) => list(context, &subject.key.namespace, kind).await,
+        Some(kind) => context.lists.get(&context.client, &subject.key.namespace, kind).await,
         None => Ok(vec![]),
     }
 }

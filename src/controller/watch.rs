@@ -115,7 +115,20 @@ impl RouteBook {
         }
     }
 
-    /// Forgets a route: it was deleted, or no release needs it any more.
+    /// The watch does not show a route any more as of a version: it was deleted, or has no split. In
+    /// the second case the write that took the split away is often our own; its answer is as new as
+    /// the watch, and stays.
+    pub fn left(&self, key: &RouteKey, version: &Value) {
+        let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if book
+            .get(key)
+            .is_some_and(|known| resource_version(known) < resource_version(version))
+        {
+            book.remove(key);
+        }
+    }
+
+    /// Forgets a route: no release needs it any more, or what is known of it is too old.
     pub fn forget(&self, key: &RouteKey) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
@@ -181,5 +194,9 @@ mod tests {
             book.note(key.clone(), route(noted));
             assert_eq!(book.get(&key), Some(route(expected)));
         }
+        book.left(&key, &route("10"));
+        assert_eq!(book.get(&key), Some(route("10")), "our own write took the split away");
+        book.left(&key, &route("11"));
+        assert_eq!(book.get(&key), None, "deleted, or changed by somebody else");
     }
 }

@@ -118,13 +118,15 @@ pub async fn built(context: &Context, subject: &Subject<'_>, attempt: &Attempt) 
         return Ok(built);
     }
     let namespace = &subject.key.namespace;
-    let workload = bounded(
-        "read Deployment",
-        api(context, namespace, &deployment()).get(subject.workload()),
-    )
-    .await?;
     let target = &subject.gate.spec.target;
-    let service = bounded("read Service", api(context, namespace, &service()).get(&target.service)).await?;
+    let (deployments, services) = (
+        api(context, namespace, &deployment()),
+        api(context, namespace, &service()),
+    );
+    let (workload, service) = tokio::try_join!(
+        bounded("read Deployment", deployments.get(subject.workload())),
+        bounded("read Service", services.get(&target.service)),
+    )?;
     let built = Arc::new(build(subject, attempt, (json!(workload), json!(service)))?);
     context.memory.update(&subject.key, &uid, |known| {
         known.built = Some((attempt.epoch, Arc::clone(&built)))

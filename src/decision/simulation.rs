@@ -62,6 +62,8 @@ pub(super) struct World {
     pub(super) routes: Vec<(Split, Option<Mark>)>,
     pub(super) canary: Option<Revision>,
     pub(super) crashing: bool,
+    /// Canary pods asked for; three are needed for any step but the first.
+    pub(super) pods: i64,
     pub(super) judge: Judge,
     pub(super) programmed: bool,
     pub(super) suspended: bool,
@@ -87,6 +89,7 @@ impl World {
             routes: vec![(Split::AtRest, None), (Split::AtRest, None)],
             canary: None,
             crashing: false,
+            pods: 3,
             judge: Judge::Says(Verdict::Pass(Reason::Safe)),
             programmed: true,
             suspended: false,
@@ -169,7 +172,7 @@ impl World {
             canary: CanaryFact {
                 revision: self.canary.clone(),
                 ready,
-                desired: 3,
+                desired: self.pods,
                 needed: 1,
                 needed_next: 3,
                 exists: self.canary.is_some(),
@@ -283,6 +286,40 @@ fn a_step_is_looked_at_again_when_its_window_is_over() {
         let wakes = world.pass().wake_at.map(|at| at - world.now);
         assert_eq!(wakes, Some(Millis::from_secs(wakes_after)), "a window of {window} s");
     }
+}
+
+/// When the next step's pods are asked for, after the window has begun; passes at every wake time.
+fn asked_ahead(min_window: i64, held: bool) -> Option<i64> {
+    let mut world = World::new().pushed("v2");
+    world.plan.steps[0].min_window = Millis::from_secs(min_window);
+    world.plan.steps[0].max_window = Millis::from_secs(min_window + 600);
+    world.judge = Judge::Says(Verdict::Inconclusive(Reason::Undecided));
+    world.pods = 1;
+    let mut opened = None;
+    for _ in 0..30 {
+        let decision = world.pass();
+        let attempt = decision.state.attempt.as_ref();
+        opened = opened.or(attempt.and_then(|attempt| attempt.window));
+        world.suspended = held && opened.is_some();
+        let asks = decision.effects.contains(&Effect::ScaleCanary { step: 1 });
+        if let (true, Some(opened)) = (asks, opened) {
+            return Some((world.now - opened).0 / 1000);
+        }
+        world.now = decision.wake_at.map_or(world.now, |at| at.max(world.now));
+    }
+    None
+}
+
+#[test]
+fn pods_for_the_next_step_are_asked_for_a_minute_before_its_time_and_never_while_held() {
+    for (min_window, asked) in [(7, 0), (60, 0), (61, 1), (300, 240)] {
+        assert_eq!(
+            asked_ahead(min_window, false),
+            Some(asked),
+            "a window of {min_window} s"
+        );
+    }
+    assert_eq!(asked_ahead(300, true), None);
 }
 
 #[test]

@@ -7,6 +7,10 @@ use super::{
     SafeTarget, Split, Stage, State, Then, Verdict,
 };
 
+/// The next step's pods are asked for so long before a step's shortest stay is over: most pods are
+/// ready by then, and idle no longer.
+const AHEAD: Millis = Millis::from_secs(60);
+
 impl Pass<'_> {
     /// The canary is brought up without traffic. Ready pods and a clean pre-flight open the way.
     pub(super) fn preparing(&self, state: &State, attempt: &Attempt) -> Decision {
@@ -75,11 +79,26 @@ impl Pass<'_> {
             window: Some(self.now),
             ..attempt.clone()
         };
-        let mut decision = self.look_again(self.stay(state, &opened, Reason::MinWindow));
-        if let Some(planned) = self.plan.steps.get(step) {
-            let over = self.now + planned.min_window;
-            decision.wake_at = decision.wake_at.map(|again| again.min(over));
+        let decision = self.look_again(self.stay(state, &opened, Reason::MinWindow));
+        match self.plan.steps.get(step) {
+            Some(planned) => self.ahead(decision, attempt, step, self.now + planned.min_window),
+            None => decision,
         }
+    }
+
+    /// Asks for the pods of the next step shortly before this one's shortest stay is over, so that
+    /// the raise need not wait for them. Wakes for that, and when the stay is over.
+    fn ahead(&self, mut decision: Decision, attempt: &Attempt, step: usize, over: Millis) -> Decision {
+        let canary = &self.facts.canary;
+        let asked = canary.revision.as_ref() != Some(&attempt.revision) || canary.desired >= canary.needed_next;
+        let ask_at = over - AHEAD;
+        let wake_at = if asked || self.now >= ask_at { over } else { ask_at };
+        if !asked && self.now >= ask_at {
+            decision.effects.push(Effect::ScaleCanary {
+                step: step.saturating_add(1),
+            });
+        }
+        decision.wake_at = Some(decision.wake_at.map_or(wake_at, |again| again.min(wake_at)));
         decision
     }
 
@@ -104,9 +123,8 @@ impl Pass<'_> {
         };
         let stayed = self.now - since;
         if stayed < planned.min_window {
-            let mut decision = self.stay(state, attempt, Reason::MinWindow);
-            decision.wake_at = Some(since + planned.min_window);
-            return decision;
+            let decision = self.stay(state, attempt, Reason::MinWindow);
+            return self.ahead(decision, attempt, step, since + planned.min_window);
         }
         if let Verdict::Pass(reason) = judged.verdict {
             return self.advance(state, attempt, step, reason);

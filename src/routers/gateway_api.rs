@@ -3,7 +3,7 @@
 //! Every write is one JSON patch that first tests the resourceVersion of the route as it was read,
 //! so it happens on exactly that version or not at all. Nothing is repeated here: after a conflict
 //! the caller reads again and decides again. Only the hand-back of the rules, which moves no
-//! traffic, reads again by itself, because gateways write the route's status at that very moment.
+//! traffic, reads again by itself, because gateways write the route's status in that moment.
 
 use std::time::Duration;
 
@@ -29,6 +29,10 @@ const CALL: Duration = Duration::from_secs(5);
 
 /// How often the hand-back is tried when somebody else writes the route meanwhile.
 const TRIES: usize = 5;
+
+/// How long gateways are given to report about the restored route before the rules are handed back:
+/// a write at once would meet their report, fail, and have to be made again.
+const REPORTS: Duration = Duration::from_millis(250);
 
 /// The longest answer of the API server's that an error quotes, in bytes.
 const QUOTED: usize = 512;
@@ -84,16 +88,26 @@ impl GatewayApi {
         self.write(at, route, wanted).await
     }
 
-    /// Takes the pair out of `route` and hands its rules back: two requests, fewer when some of it
-    /// was done before.
+    /// Takes the pair out of `route` and hands its rules back: one request where their only former
+    /// manager was one that updates, in whose name they are then written; else two.
     ///
     /// # Errors
     /// As [`apply`](Self::apply). After an error [`hand_back_due`](super::hand_back_due) tells of a freshly read route
     /// whether only the hand-back is missing.
     pub async fn restore(&self, at: &RouteRef, route: &Value, pair: &Pair, ending: Ending) -> Result<Written, Error> {
         let wanted = route::restored(route, pair, ending)?;
+        if let Some((manager, whole)) = route::in_their_name(route, &wanted, pair, ending.keep) {
+            return self.write_as(at, (route, whole), &manager).await;
+        }
         let mut done = self.write(at, route, wanted).await?;
         for tried in 1.. {
+            if route::handed_back(&done.route, pair, ending.keep).is_none() {
+                break;
+            }
+            if done.writes > 0 || tried > 1 {
+                tokio::time::sleep(REPORTS).await;
+                done.route = self.read(at).await?.ok_or_else(|| Error::Gone(self.place(at)))?;
+            }
             let Some(wanted) = route::handed_back(&done.route, pair, ending.keep) else {
                 break;
             };
@@ -104,9 +118,7 @@ impl GatewayApi {
                         writes: done.writes + written.writes,
                     });
                 }
-                Err(Error::Conflict(_)) if tried < TRIES => {
-                    done.route = self.read(at).await?.ok_or_else(|| Error::Gone(self.place(at)))?;
-                }
+                Err(Error::Conflict(_)) if tried < TRIES => {}
                 Err(error) => return Err(error),
             }
         }
@@ -114,6 +126,10 @@ impl GatewayApi {
     }
 
     async fn write(&self, at: &RouteRef, from: &Value, to: Value) -> Result<Written, Error> {
+        self.write_as(at, (from, to), FIELD_MANAGER).await
+    }
+
+    async fn write_as(&self, at: &RouteRef, (from, to): (&Value, Value), manager: &str) -> Result<Written, Error> {
         let changes = json_patch::diff(from, &to);
         if changes.0.is_empty() {
             return Ok(Written { route: to, writes: 0 });
@@ -138,7 +154,7 @@ impl GatewayApi {
         let request = self.path(at.kind).patch(
             &at.name,
             &PatchParams {
-                field_manager: Some(FIELD_MANAGER.to_owned()),
+                field_manager: Some(manager.to_owned()),
                 ..PatchParams::default()
             },
             &Patch::<()>::Json(json_patch::Patch(operations)),

@@ -85,13 +85,16 @@ async fn answer(State(fake): State<Fake>, method: Method, uri: Uri, body: String
     server.asked.push(format!("{method} {uri}"));
     let (code, body) = match server.answers.pop_front() {
         Some(answer) => answer,
-        None => server.handle(&method, &body),
+        None => {
+            let manager = uri.query().and_then(|query| query.split("fieldManager=").nth(1));
+            server.handle(&method, &body, manager.unwrap_or_default())
+        }
     };
     (StatusCode::from_u16(code).expect("code"), axum::Json(body)).into_response()
 }
 
 impl Server {
-    fn handle(&mut self, method: &Method, body: &str) -> (u16, Value) {
+    fn handle(&mut self, method: &Method, body: &str, manager: &str) -> (u16, Value) {
         let Some(live) = self.route.as_mut() else {
             return status(404, "NotFound", "not found", &json!({"name": "checkout"}));
         };
@@ -105,7 +108,7 @@ impl Server {
             if json_patch::patch(&mut next, &patch).is_err() {
                 return test_failed();
             }
-            own(live, &mut next);
+            own(live, &mut next, manager);
             bump(&mut next);
             *live = next;
         }
@@ -122,7 +125,7 @@ fn bump(route: &mut Value) {
 }
 
 /// Gives the rules to the writer when their value changed, whatever the managed fields say.
-fn own(before: &Value, after: &mut Value) {
+fn own(before: &Value, after: &mut Value, writer: &str) {
     if before["spec"]["rules"] == after["spec"]["rules"] {
         return;
     }
@@ -131,13 +134,17 @@ fn own(before: &Value, after: &mut Value) {
         .expect("managed fields");
     list.retain(|e| e["manager"] != "tollgate");
     for entry in list.iter_mut() {
-        entry["fieldsV1"]["f:spec"]
-            .as_object_mut()
-            .expect("fields")
-            .remove("f:rules");
+        if let Some(spec) = entry["fieldsV1"]["f:spec"].as_object_mut() {
+            spec.remove("f:rules");
+        }
+    }
+    let updates = |entry: &&mut Value| entry["manager"] == writer && entry["operation"] == "Update";
+    if let Some(entry) = list.iter_mut().find(updates) {
+        entry["fieldsV1"]["f:spec"]["f:rules"] = json!({});
+        return;
     }
     list.push(
-        json!({"manager": "tollgate", "operation": "Update", "apiVersion": "gateway.networking.k8s.io/v1",
+        json!({"manager": writer, "operation": "Update", "apiVersion": "gateway.networking.k8s.io/v1",
                      "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:rules": {}}}}),
     );
 }
@@ -184,7 +191,54 @@ async fn a_release_is_one_write_a_step_and_two_at_the_end() {
     assert_eq!(restored.writes, 2);
     assert_eq!(timeless(fake.live()), timeless(started()));
     let path = "/apis/gateway.networking.k8s.io/v1/namespaces/shop/httproutes/checkout";
-    assert_eq!(fake.asked(), vec![format!("PATCH {path}?&fieldManager=tollgate"); 2]);
+    let write = format!("PATCH {path}?&fieldManager=tollgate");
+    assert_eq!(fake.asked(), [write.clone(), format!("GET {path}"), write]);
+}
+
+#[tokio::test]
+async fn a_route_that_was_created_or_edited_is_put_back_and_handed_back_in_one_write() {
+    let mut written = started();
+    written["metadata"]["managedFields"][0]["manager"] = json!("kubectl-create");
+    written["metadata"]["managedFields"][0]["operation"] = json!("Update");
+    for keep in [Keep::Fence, Keep::Nothing] {
+        let fake = Fake::with(&written);
+        let router = fake.router();
+        let split = router
+            .apply(&http(), &fake.live(), &checkout(), &mark(1, 5))
+            .await
+            .expect("written")
+            .route;
+        fake.asked();
+        let done = router
+            .restore(&http(), &split, &checkout(), ending(keep))
+            .await
+            .expect("restored");
+        assert_eq!((done.writes, hand_back_due(&fake.live(), &checkout())), (1, false));
+        assert_eq!(timeless(fake.live()), timeless(written.clone()), "the rules are theirs");
+        assert!(fake.asked()[0].ends_with("fieldManager=kubectl-create"));
+    }
+}
+
+#[tokio::test]
+async fn a_write_in_their_name_that_was_cut_off_is_repeated_and_finds_nothing_to_do() {
+    let mut written = started();
+    written["metadata"]["managedFields"][0]["operation"] = json!("Update");
+    let fake = Fake::with(&written);
+    let router = fake.router();
+    let split = router
+        .apply(&http(), &fake.live(), &checkout(), &mark(1, 5))
+        .await
+        .expect("written")
+        .route;
+    for writes in [1, 0] {
+        let live = if writes == 1 { split.clone() } else { fake.live() };
+        let done = router
+            .restore(&http(), &live, &checkout(), ending(Keep::Nothing))
+            .await
+            .expect("restored");
+        assert_eq!(done.writes, writes);
+    }
+    assert_eq!(timeless(fake.live()), timeless(written));
 }
 
 #[tokio::test]
@@ -272,7 +326,7 @@ async fn the_hand_back_reads_again_when_a_gateway_writes_its_status_meanwhile() 
         .iter()
         .map(|a| a.split(' ').next().expect("verb").to_owned())
         .collect();
-    assert_eq!(verbs, ["PATCH", "PATCH", "GET", "PATCH", "GET", "PATCH"]);
+    assert_eq!(verbs, ["PATCH", "GET", "PATCH", "GET", "PATCH", "GET", "PATCH"]);
     let mut expected = started();
     expected["status"] = json!({"parents": []});
     assert_eq!(timeless(fake.live()), timeless(expected));

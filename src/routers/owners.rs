@@ -8,7 +8,8 @@
 //! Seen on an API server of 1.36: when one request both restores the rules and edits the managed
 //! fields, the rules go to the writer all the same, because their value changed. A second request
 //! that only edits the managed fields is taken as it is and leaves the generation alone; a plain
-//! server-side apply by the former owner then meets no conflict.
+//! server-side apply by the former owner then meets no conflict. Where the former owner was one that
+//! updates (`kubectl create`, `edit`, `replace`), the rules are restored in its name: one request.
 
 use serde_json::{Value, json};
 
@@ -68,6 +69,12 @@ pub(super) fn handed_back(route: &Value, owners: &[Owner]) -> Option<Value> {
         }
     }
     Some(route)
+}
+
+/// Whether an owner is one that updates, in the API version that we write too: then a write in its
+/// name makes it the owner.
+pub(super) fn updates(owner: &Owner, route: &Value) -> bool {
+    acceptable(owner) && owner.operation == "Update" && owner.api_version == text(route, "apiVersion")
 }
 
 fn entries(route: &Value) -> impl Iterator<Item = &Value> {

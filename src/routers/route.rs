@@ -172,6 +172,25 @@ pub(super) fn handed_back(route: &Value, pair: &Pair, keep: Keep) -> Option<Valu
     Some(assembled(&route, pair, &rules, note.as_ref()))
 }
 
+/// The restored route as one write in the name of the rules' former manager, and that manager's
+/// name. Whoever changes the rules owns them, so where their only former owner was one that updates,
+/// restoring them in its name is handing them back. A manager that applies owns in another way,
+/// which no such write can give; then, and when the rules are restored already, there is none.
+pub(super) fn in_their_name(from: &Value, restored: &Value, pair: &Pair, keep: Keep) -> Option<(String, Value)> {
+    let mut note = Note::of(restored, pair).filter(|n| n.split.is_none())?;
+    let [owner] = note.owners.as_slice() else {
+        return None;
+    };
+    if !owners::updates(owner, restored) || rules_of(from) == rules_of(restored) {
+        return None;
+    }
+    let manager = owner.manager.clone();
+    note.owners.clear();
+    let rules = read(restored, &pairs(restored, pair));
+    let note = left(note, keep, &rules);
+    Some((manager, assembled(restored, pair, &rules, note.as_ref())))
+}
+
 /// What stays of a note that has no split any more. While another gate still splits the route, it
 /// hands the rules back, not we.
 fn left(mut note: Note, keep: Keep, rules: &[Rule]) -> Option<Note> {
