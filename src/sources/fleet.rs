@@ -207,7 +207,7 @@ async fn the_gateways_recorded_durations_are_told_apart_by_arm() {
     let answer = only(&mut plane, server.now(0), &without).await;
     assert_eq!(kinds(&answer), [GapKind::ShortWindow]);
     let edges = answer.edges.expect("chosen");
-    assert_eq!(edges, [0.005, 0.01]);
+    assert_eq!(edges, [0.005, 0.005, 0.01]);
     let mut plane = server.plane();
     let with = [gate(
         "shop",
@@ -218,9 +218,12 @@ async fn the_gateways_recorded_durations_are_told_apart_by_arm() {
     let Evidence::Complete(tick) = answer.evidence else {
         panic!("complete: {answer:?}");
     };
-    assert_eq!(tick.baseline.events, [9600.0 - 8097.0, 9600.0 - 9448.0]);
+    assert_eq!(
+        tick.baseline.events,
+        [9600.0 - 8097.0, 9600.0 - 8097.0, 9600.0 - 9448.0]
+    );
     assert_eq!(tick.baseline.total, 9600.0);
-    assert_eq!(tick.canary.events, [400.0 - 334.0, 400.0 - 391.0]);
+    assert_eq!(tick.canary.events, [400.0 - 334.0, 400.0 - 334.0, 400.0 - 391.0]);
     assert_eq!(tick.canary.total, 400.0);
     let asked = server.asked().pop().expect("a query");
     assert!(asked.contains(r#"le=~"0\\.005|0\\.01|\\+Inf""#), "{asked}");
