@@ -31,33 +31,26 @@ pub struct Terms<'a> {
     pub deadlines: &'a Deadlines,
 }
 
-impl ReleaseGateSpec {
-    /// What a release is decided by.
-    #[must_use]
-    pub const fn terms(&self) -> Terms<'_> {
-        Terms {
-            steps: self.steps.as_slice(),
-            analysis: &self.analysis,
-            policy: &self.policy,
-            canary: &self.canary,
-            deadlines: &self.deadlines,
+/// A gate and the record that freezes its terms state them in fields of the same names.
+macro_rules! stated_by {
+    ($($kind:ty),+) => {$(
+        impl $kind {
+            /// What a release is decided by.
+            #[must_use]
+            pub const fn terms(&self) -> Terms<'_> {
+                Terms {
+                    steps: self.steps.as_slice(),
+                    analysis: &self.analysis,
+                    policy: &self.policy,
+                    canary: &self.canary,
+                    deadlines: &self.deadlines,
+                }
+            }
         }
-    }
+    )+};
 }
 
-impl CanaryAnalysisSpec {
-    /// What the release is decided by.
-    #[must_use]
-    pub const fn terms(&self) -> Terms<'_> {
-        Terms {
-            steps: self.steps.as_slice(),
-            analysis: &self.analysis,
-            policy: &self.policy,
-            canary: &self.canary,
-            deadlines: &self.deadlines,
-        }
-    }
-}
+stated_by!(ReleaseGateSpec, CanaryAnalysisSpec);
 
 impl CanaryAnalysisSpec {
     /// The machine's plan.

@@ -364,7 +364,7 @@ fn numbers(known: &MetricReading, slow: bool) -> String {
             .as_deref()
             .map(pair)
             .map_or_else(String::new, |(low, high)| {
-                format!(", between {} and {} for sure", number(low), number(high))
+                format!(", 95 % interval {} to {}", number(low), number(high))
             });
         let _ = writeln!(text, "  ratio     {} times stable's{between}", number(ratio));
     }

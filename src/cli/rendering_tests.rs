@@ -295,7 +295,7 @@ Policy    sha256 5f2c  (checkout-3)
 http-errors  Inconclusive, Undecided
   canary    37 of 1,204 failed (3.1 %)
   stable    61 of 22,870 failed (0.267 %)
-  ratio     11.5 times stable's, between 6.70 and 18.9 for sure
+  ratio     11.5 times stable's, 95 % interval 6.70 to 18.9
   harm      ███████░░░ 5.20 of 7.60 needed
   safety    ░░░░░░░░░░ 0.00 of 3.00 needed
   needs     about 12,400 more requests, about 9m

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::next::{Next, next};
 use super::snapshot::{View, text};
 use crate::api::{ConditionStatus, GateStatus, ReleaseGate, StageWord, labels};
+use crate::controller::canary::deployment_name;
 use crate::decision::{Millis, Outcome, Reason, Split, Verb};
 use crate::routers;
 
@@ -304,8 +305,8 @@ fn canary(view: &View, gate: &ReleaseGate, release: Option<&Release>) -> Option<
     let target = &gate.spec.target;
     Some(Arm {
         revision: Some(release.revision.clone()),
-        workload: format!("{}{}", target.workload.name, labels::CANARY_SUFFIX),
-        service: format!("{}{}", target.service, labels::CANARY_SUFFIX),
+        workload: deployment_name(&target.workload.name),
+        service: routers::canary_service(&target.service),
         images: view.canary.as_ref().map(images).unwrap_or_default(),
         pods: view.canary.as_ref().map(pods),
         troubles: troubles(&view.pods),

@@ -5,6 +5,7 @@ use kube::{Api, Resource, ResourceExt};
 
 use crate::api::{Analysis, Arms, CanaryAnalysis, CanaryAnalysisSpec, GateRef, Invalid, ReleaseGate, labels};
 use crate::decision::{Attempt, Plan, Revision};
+use crate::routers::canary_service;
 
 use super::canary;
 use super::context::{Context, Error, bounded};
@@ -58,7 +59,7 @@ pub fn draft(
             workload: target.workload.name.clone(),
             service: target.service.clone(),
             canary_workload: canary::deployment_name(&target.workload.name),
-            canary_service: canary::service_name(&target.service),
+            canary_service: canary_service(&target.service),
             stable_pods,
         },
         steps: gate.spec.steps.clone(),
