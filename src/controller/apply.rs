@@ -215,8 +215,6 @@ fn released(live: &Workload, until: Option<i64>) -> Option<Value> {
 
 /// Puts every route back, and lets the Deployment's template change again.
 async fn restore(context: &Context, subject: &Subject<'_>, decision: &Decision) -> Result<(), Error> {
-    let pair = subject.pair();
-    let router = context.router(&subject.key.namespace);
     let epoch = subject
         .state
         .attempt
@@ -229,18 +227,36 @@ async fn restore(context: &Context, subject: &Subject<'_>, decision: &Decision) 
     };
     let ending = routers::Ending { attempt: epoch, keep };
     for at in &subject.gate.spec.routes() {
-        let Some(route) = context.routes.get(&route_key(subject, at.kind.word(), &at.name)) else {
-            continue;
-        };
-        let written = context
-            .write(Write::Restore, router.restore(at, &route, &pair, ending))
-            .await;
-        note_route(context, subject, at, written)?;
+        if let Some(route) = context.routes.get(&route_key(subject, at.kind.word(), &at.name)) {
+            put_back(context, subject, (at, route), ending).await?;
+        }
     }
     workload::end_handover(context, subject).await
 }
 
 /// Removes the canary and lets stable shrink again.
+/// Takes the pair out of one route, then hands its rules back.
+async fn put_back(
+    context: &Context,
+    subject: &Subject<'_>,
+    (at, route): (&RouteRef, Value),
+    ending: routers::Ending,
+) -> Result<(), Error> {
+    let pair = subject.pair();
+    let router = context.router(&subject.key.namespace);
+    let restored = context
+        .write(Write::Restore, router.restore(at, &route, &pair, ending))
+        .await;
+    let restored = note_route(context, subject, at, restored)?;
+    if !routers::hand_back_due(&restored, &pair) {
+        return Ok(());
+    }
+    let back = context
+        .write(Write::HandBack, router.hand_back(at, &restored, &pair, ending.keep))
+        .await;
+    note_route(context, subject, at, back).map(drop)
+}
+
 async fn remove(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
     guard::lift(context, subject).await?;
     remove_copies(context, subject).await?;
@@ -280,9 +296,20 @@ async fn remove_copies(context: &Context, subject: &Subject<'_>) -> Result<(), E
         .map(drop)
 }
 
-/// Takes our labels off. A held template stays paused, and an annotation says why.
+/// Takes the fence of the last attempt off the routes and our labels off the Deployment. A held
+/// template stays paused, and an annotation says why.
 async fn disown(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
     let api = deployments(context, subject);
+    let ending = routers::Ending {
+        attempt: i64::MAX,
+        keep: routers::Keep::Nothing,
+    };
+    for at in &subject.gate.spec.routes() {
+        let route = context.router(&subject.key.namespace).read(at).await?;
+        if let Some(route) = route.filter(|route| routers::is_marked(route, &subject.pair())) {
+            put_back(context, subject, (at, route), ending).await?;
+        }
+    }
     let Some(live) = bounded("read Deployment", api.get_opt(subject.workload())).await? else {
         return Ok(());
     };
@@ -408,12 +435,12 @@ fn note_route(
     subject: &Subject<'_>,
     at: &RouteRef,
     written: Result<Written, Error>,
-) -> Result<(), Error> {
+) -> Result<Value, Error> {
     let key = route_key(subject, at.kind.word(), &at.name);
     match written {
         Ok(written) => {
-            context.routes.note(key, written.route);
-            Ok(())
+            context.routes.note(key, written.route.clone());
+            Ok(written.route)
         }
         Err(error) => {
             context.routes.forget(&key);

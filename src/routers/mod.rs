@@ -33,6 +33,7 @@ mod rules;
 use sha2::{Digest, Sha256};
 
 pub use gateway_api::{GatewayApi, Written};
+pub use note::is_marked;
 pub use route::{Ending, Keep, facts, hand_back_due};
 
 /// The field manager of every write of ours.
@@ -41,7 +42,6 @@ pub const FIELD_MANAGER: &str = "tollgate";
 /// On a route while any gate splits it: what the split policy selects on.
 pub const SPLIT_LABEL: &str = "tollgate.dev/split";
 
-/// One route, in the gate's namespace.
 /// What every annotation begins with in which a gate keeps its mark on a route; the gate's name
 /// follows.
 pub const MARK_PREFIX: &str = "traffic.tollgate.dev/";
@@ -56,6 +56,7 @@ pub fn canary_service(service: &str) -> String {
     format!("{service}{CANARY_SUFFIX}")
 }
 
+/// One route, in the gate's namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RouteRef {
     /// What it is.

@@ -62,6 +62,13 @@ pub(super) struct Owner {
     pub api_version: String,
 }
 
+/// Whether the route carries this gate's annotation, be it one that can be read or not.
+#[must_use]
+pub fn is_marked(route: &Value, pair: &Pair) -> bool {
+    let annotations = route.get("metadata").and_then(|metadata| metadata.get("annotations"));
+    annotations.and_then(|all| all.get(pair.annotation())).is_some()
+}
+
 impl Note {
     /// Reads the pair's own note from a route.
     pub fn of(route: &Value, pair: &Pair) -> Option<Self> {
