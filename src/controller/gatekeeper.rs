@@ -115,6 +115,9 @@ async fn perform(context: &Context, subject: &Subject<'_>, facts: &Facts, decisi
         apply::let_go(context, subject.gate).await?;
         context.memory.forget(&subject.key);
         context.judge.dismiss(&subject.key);
+        if let Some(github) = &context.github {
+            github.forget(&uid);
+        }
         return Ok(());
     }
     status::store(context, subject, facts, decision).await?;
