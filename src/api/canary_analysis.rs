@@ -39,6 +39,11 @@ pub struct CanaryAnalysisSpec {
     /// The revision on trial.
     #[schemars(length(min = 1, max = 64))]
     pub revision: String,
+    /// The commit that the revision was made from, as the Deployment said when the attempt began;
+    /// for reports to GitHub alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub commit: Option<String>,
     /// The number of the attempt.
     #[serde(default)]
     pub epoch: i64,

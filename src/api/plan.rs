@@ -289,6 +289,7 @@ mod tests {
                 uid: "u-1".into(),
             }),
             revision: "abc".into(),
+            commit: None,
             epoch: 1,
             target: Arms {
                 workload: "checkout".into(),

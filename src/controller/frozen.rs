@@ -54,6 +54,7 @@ pub fn draft(
             uid: gate.uid().unwrap_or_default(),
         }),
         revision: revision.0.clone(),
+        commit: None,
         epoch,
         target: Arms {
             workload: target.workload.name.clone(),
@@ -100,12 +101,13 @@ pub async fn freeze(
     attempt: &Attempt,
     stable_pods: i64,
 ) -> Result<Frozen, Error> {
-    let draft = draft(
+    let mut draft = draft(
         gate,
         context.asked(&gate.spec.analysis),
         (&attempt.revision, attempt.epoch, stable_pods),
     )
     .map_err(|error| Error::Refused(error.to_string()))?;
+    draft.spec.commit = context.commit(gate, &attempt.revision);
     let name = name(&gate.name_any(), attempt.epoch);
     let mut object = CanaryAnalysis::new(&name, draft.spec);
     object.metadata = ObjectMeta {
