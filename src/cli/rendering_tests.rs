@@ -438,6 +438,7 @@ fn nothing_is_asked_for_a_revision_that_is_not_on_trial() {
     let at_rest = json!({"stable": "aaaaaaaaaa", "reason": "AtRest"});
     for (status, wanted, told) in [
         (stepping(&json!({})), "bbbbbbbbbb", None),
+        (stepping(&json!({})), "bbbbbb", None),
         (
             stepping(&json!({})),
             "cccccccccc",

@@ -5,11 +5,12 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::api::{GateAction, ReleaseGate, labels, moment};
-use crate::decision::{Attempt, Decision, Effect, Mark, Reason};
+use crate::api::{ReleaseGate, labels};
+use crate::decision::{Attempt, Decision, Effect, Mark};
 use crate::routers::gateway_api::Written;
 use crate::routers::{self, RouteRef};
 
+use super::answers;
 use super::canary;
 use super::context::{Context, Error, bounded};
 use super::crash::Write;
@@ -40,7 +41,7 @@ pub async fn perform(
         Effect::Restore => restore(context, subject, decision).await,
         Effect::Remove => remove(context, subject).await,
         Effect::Disown => disown(context, subject).await,
-        Effect::Answer { name, granted, reason } => answer(context, subject, name, (*granted, *reason)).await,
+        Effect::Answer { name, granted, reason } => answers::answer(context, subject, name, (*granted, *reason)).await,
     }
 }
 
@@ -234,7 +235,6 @@ async fn restore(context: &Context, subject: &Subject<'_>, decision: &Decision) 
     workload::end_handover(context, subject).await
 }
 
-/// Removes the canary and lets stable shrink again.
 /// Takes the pair out of one route, then hands its rules back.
 async fn put_back(
     context: &Context,
@@ -257,6 +257,7 @@ async fn put_back(
     note_route(context, subject, at, back).map(drop)
 }
 
+/// Removes the canary and lets stable shrink again.
 async fn remove(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
     guard::lift(context, subject).await?;
     remove_copies(context, subject).await?;
@@ -299,7 +300,6 @@ async fn remove_copies(context: &Context, subject: &Subject<'_>) -> Result<(), E
 /// Takes the fence of the last attempt off the routes and our labels off the Deployment. A held
 /// template stays paused, and an annotation says why.
 async fn disown(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
-    let api = deployments(context, subject);
     let ending = routers::Ending {
         attempt: i64::MAX,
         keep: routers::Keep::Nothing,
@@ -310,6 +310,7 @@ async fn disown(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
             put_back(context, subject, (at, route), ending).await?;
         }
     }
+    let api = deployments(context, subject);
     let Some(live) = bounded("read Deployment", api.get_opt(subject.workload())).await? else {
         return Ok(());
     };
@@ -338,37 +339,6 @@ async fn disown(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
         )
         .await
         .map(drop)
-}
-
-/// Answers a request in its status; once, whatever the watch shows.
-async fn answer(
-    context: &Context,
-    subject: &Subject<'_>,
-    name: &str,
-    (granted, reason): (bool, Reason),
-) -> Result<(), Error> {
-    let api: Api<GateAction> = Api::namespaced(context.client.clone(), &subject.key.namespace);
-    let status = json!({"status": {
-        "observedGeneration": 1,
-        "answer": if granted { "Granted" } else { "Refused" },
-        "reason": reason.word(),
-        "message": reason.sentence(),
-        "answeredAt": moment(context.now()),
-    }});
-    match context
-        .write(
-            Write::Answer,
-            api.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)),
-        )
-        .await
-    {
-        Ok(action) => {
-            context.memory.answer(&action.uid().unwrap_or_default());
-            Ok(())
-        }
-        Err(Error::Kube(kube::Error::Api(status))) if status.code == 404 => Ok(()),
-        Err(error) => Err(error),
-    }
 }
 
 /// Whether the gate carries our finalizer.

@@ -247,6 +247,7 @@ fn request(context: &Context, subject: &Subject<'_>) -> Option<Request> {
     Some(Request {
         name: oldest.name_any(),
         verb: oldest.spec.verb,
+        revision: oldest.spec.revision.clone(),
         by: oldest.spec.signer.clone().unwrap_or_else(|| "unknown".to_owned()),
         at: oldest
             .creation_timestamp()

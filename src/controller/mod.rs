@@ -31,6 +31,7 @@ pub mod status;
 pub mod watch;
 pub mod webhook;
 
+mod answers;
 mod apply;
 mod guard;
 mod report;

@@ -98,14 +98,17 @@ pub(super) const CANARIES: [(&str, i64, bool, Option<Reason>); 8] = [
     ("v2", 3, false, Some(Reason::Preflight)),
 ];
 
-pub(super) const VERBS: [Option<Verb>; 7] = [
+/// What is asked, and of which revision.
+pub(super) const ASKED: [Option<(Verb, Option<&str>)>; 9] = [
     None,
-    Some(Verb::Promote),
-    Some(Verb::Abort),
-    Some(Verb::Resume),
-    Some(Verb::Hold),
-    Some(Verb::Retry),
-    Some(Verb::Approve),
+    Some((Verb::Promote, None)),
+    Some((Verb::Abort, None)),
+    Some((Verb::Resume, None)),
+    Some((Verb::Hold, None)),
+    Some((Verb::Retry, None)),
+    Some((Verb::Approve, None)),
+    Some((Verb::Abort, Some("v3"))),
+    Some((Verb::Promote, Some("v3"))),
 ];
 
 pub(super) const HOLDS: [Option<Reason>; 3] = [None, Some(Reason::ForeignEdit), Some(Reason::Requested)];

@@ -286,6 +286,7 @@ impl Cluster {
             request: self.asked.then(|| Request {
                 name: String::new(),
                 verb: Verb::Abort,
+                revision: None,
                 by: String::new(),
                 at: Millis(0),
             }),

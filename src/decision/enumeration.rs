@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::alphabet::{
-    CANARIES, EPOCH, HOLDS, NOW, POLICIES, STAGES, SWITCHES, TIMES, VERBS, WORKLOADS, ago, judgements, plan, revision,
+    ASKED, CANARIES, EPOCH, HOLDS, NOW, POLICIES, STAGES, SWITCHES, TIMES, WORKLOADS, ago, judgements, plan, revision,
     routes,
 };
 use super::violations::{Case, repeated, violations};
@@ -34,7 +34,7 @@ struct Sweep {
     workloads: usize,
     canaries: usize,
     judged: usize,
-    verbs: usize,
+    asked: usize,
     policies: usize,
 }
 
@@ -58,7 +58,7 @@ const SWEEPS: [Sweep; 5] = [
         workloads: 3,
         canaries: 2,
         judged: 3,
-        verbs: 4,
+        asked: 4,
         policies: 1,
     },
     // Before the first weight.
@@ -72,7 +72,7 @@ const SWEEPS: [Sweep; 5] = [
         workloads: ANY,
         canaries: ANY,
         judged: 1,
-        verbs: ANY,
+        asked: ANY,
         policies: 1,
     },
     // What the judge may say, at every time and under every policy.
@@ -86,7 +86,7 @@ const SWEEPS: [Sweep; 5] = [
         workloads: 1,
         canaries: 3,
         judged: ANY,
-        verbs: 1,
+        asked: 1,
         policies: ANY,
     },
     // Everything about workload, canary and requests.
@@ -100,7 +100,7 @@ const SWEEPS: [Sweep; 5] = [
         workloads: ANY,
         canaries: ANY,
         judged: 3,
-        verbs: ANY,
+        asked: ANY,
         policies: 1,
     },
     // At rest, past the commit point and after an abort: neither judge nor hold has a say there.
@@ -114,7 +114,7 @@ const SWEEPS: [Sweep; 5] = [
         workloads: ANY,
         canaries: 4,
         judged: 1,
-        verbs: ANY,
+        asked: ANY,
         policies: 1,
     },
 ];
@@ -250,13 +250,14 @@ fn each_fact(sweep: &Sweep, said: &[Option<Judged>], case: &mut Case, check: &mu
             });
             for judged in said.iter().take(sweep.judged) {
                 case.facts.judged.clone_from(judged);
-                for (switch, verb) in upto(SWITCHES.len(), sweep.switches)
-                    .flat_map(|at| upto(VERBS.len(), sweep.verbs).map(move |verb| (at, verb)))
+                for (switch, asked) in upto(SWITCHES.len(), sweep.switches)
+                    .flat_map(|at| upto(ASKED.len(), sweep.asked).map(move |asked| (at, asked)))
                 {
                     (case.facts.leader, case.facts.suspended, case.facts.deleted) = SWITCHES[switch];
-                    case.facts.request = VERBS[verb].map(|verb| Request {
+                    case.facts.request = ASKED[asked].map(|(verb, revision)| Request {
                         name: "ask".into(),
                         verb,
+                        revision: revision.map(str::to_owned),
                         by: "ada".into(),
                         at: ago(1),
                     });

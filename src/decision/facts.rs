@@ -141,6 +141,8 @@ pub struct Request {
     pub name: String,
     /// What was asked.
     pub verb: Verb,
+    /// The revision it is about, all of it or its beginning; any when left out.
+    pub revision: Option<String>,
     /// Who asked, as the API server knows them.
     pub by: String,
     /// When it was asked.

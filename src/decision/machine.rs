@@ -7,8 +7,8 @@
 //! on the routes speak first.
 
 use super::{
-    Attempt, Decision, Effect, Facts, HoldSince, Judged, Mark, Millis, Outcome, Plan, Reason, Record, Revision,
-    RouteFact, SafeTarget, Split, Stage, State, Verb, WorkloadFact,
+    Attempt, Decision, Effect, Facts, HoldSince, Mark, Millis, Outcome, Plan, Reason, Record, Revision, RouteFact,
+    SafeTarget, Split, Stage, State, Verb, WorkloadFact,
 };
 
 /// How long an abort may stay undone before a replica that does not lead brings the weight down.
@@ -142,8 +142,19 @@ impl Pass<'_> {
         self.keep(&state, vec![Effect::Freeze], Reason::Started)
     }
 
-    /// An attempt exists: what ends it comes first, then what people ask, then the stage itself.
+    /// An attempt exists: what ends it comes first, then what people ask, then the stage itself. A
+    /// request about another revision changes nothing and is refused.
     fn in_flight(&self, state: &State, attempt: &Attempt) -> Decision {
+        if let Some(stray) = self.stray(attempt) {
+            let facts = Facts {
+                request: None,
+                ..self.facts.clone()
+            };
+            let pass = Pass { facts: &facts, ..*self };
+            let mut decision = pass.in_flight(state, attempt);
+            decision.effects.push(stray);
+            return decision;
+        }
         let ended = self.ended(state, attempt);
         let granted = if ended.is_none() {
             self.granted(state, attempt)
@@ -410,7 +421,7 @@ impl Pass<'_> {
             step: to.step,
             from: self.exposure(),
             to: to.to,
-            rule: self.rule(to.reason, by.as_deref(), judged),
+            rule: self.rule(attempt, to.reason, by.as_deref()),
             evidence_hash: judged.map(|judged| judged.evidence_hash.clone()).unwrap_or_default(),
             policy_hash: self.plan.policy_hash.clone(),
             by,
@@ -460,21 +471,6 @@ impl Pass<'_> {
     /// What was written last.
     pub(super) fn newest(&self, epoch: i64) -> Option<&Mark> {
         self.marks(epoch).max_by_key(|mark| (mark.record.at, mark.step))
-    }
-
-    /// The rule that fired, for people: the numbers where they decided, the person where one did.
-    #[expect(clippy::unused_self, reason = "reads as a rule beside the others")]
-    fn rule(&self, reason: Reason, by: Option<&str>, judged: Option<&Judged>) -> String {
-        let measured = judged
-            .map(|judged| judged.rule.as_str())
-            .filter(|rule| !rule.is_empty());
-        match (reason, by) {
-            (Reason::Safe | Reason::NoHarm | Reason::Harm | Reason::LimitExceeded | Reason::Inconclusive, _) => {
-                measured.unwrap_or(reason.sentence()).to_owned()
-            }
-            (_, Some(by)) => format!("{by} asked for it; {}", measured.unwrap_or("nothing was measured")),
-            _ => reason.sentence().to_owned(),
-        }
     }
 
     /// Marks of this attempt.

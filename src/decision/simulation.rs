@@ -120,6 +120,7 @@ impl World {
         self.request = Some(Request {
             name: format!("{verb:?}"),
             verb,
+            revision: None,
             by: "ada".into(),
             at: self.now,
         });
@@ -477,6 +478,30 @@ fn every_request_is_answered_once_and_only_what_fits_is_granted() {
         world.run(30);
         let answers: Vec<bool> = world.answers.iter().map(|(_, granted, _)| *granted).collect();
         assert_eq!(answers, [granted], "{case}");
+    }
+}
+
+#[test]
+fn what_is_asked_of_another_revision_is_refused_and_changes_nothing() {
+    for verb in [Verb::Promote, Verb::Hold, Verb::Resume, Verb::Abort, Verb::Retry] {
+        for (named, other) in [("0123456789", true), ("9876543210", false), ("987654", false)] {
+            let mut world = World::new().pushed("9876543210");
+            world.judge = Judge::Says(Verdict::Inconclusive(Reason::Undecided));
+            world.run(100);
+            let (before, exposure) = (world.state.clone(), world.exposure());
+            world.ask(verb);
+            world.request.as_mut().expect("asked").revision = Some(named.to_owned());
+            world.pass();
+            let answers: Vec<_> = world.answers.iter().map(|(_, _, reason)| *reason).collect();
+            assert_eq!(
+                answers == [Reason::OtherRevision],
+                other,
+                "{verb:?} {named}: {answers:?}"
+            );
+            if other {
+                assert_eq!((&world.state, world.exposure()), (&before, exposure), "{verb:?}");
+            }
+        }
     }
 }
 

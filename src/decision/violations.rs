@@ -2,8 +2,8 @@
 //! abstract states and by the random walks. Written from the rules, not from the machine.
 
 use super::{
-    Attempt, Decision, Effect, Facts, Judged, Mark, Millis, OnInconclusive, Outcome, Percent, Plan, Reason, SafeTarget,
-    Split, Stage, State, Verb, Verdict, decide,
+    Attempt, Decision, Effect, Facts, Judged, Mark, Millis, OnInconclusive, Outcome, Percent, Plan, Reason, Request,
+    SafeTarget, Split, Stage, State, Verb, Verdict, decide,
 };
 
 /// Everything that one pass is given.
@@ -143,6 +143,15 @@ impl<'a> Trial<'a> {
         self.marks.iter().map(|mark| mark.step).max().max(stored)
     }
 
+    /// What is asked of it; not what is asked of another revision.
+    fn request<'b>(&self, case: &'b Case) -> Option<&'b Request> {
+        let request = case.facts.request.as_ref()?;
+        let named = request.revision.as_ref();
+        named
+            .is_none_or(|named| self.attempt.revision.0 == *named)
+            .then_some(request)
+    }
+
     /// What the judge says about that step.
     fn judged<'b>(&self, case: &'b Case) -> Option<&'b Judged> {
         let step = self.step()?;
@@ -175,8 +184,12 @@ pub(super) fn violations(case: &Case, decision: &Decision) -> Vec<&'static str> 
                 "scaled for an attempt that is over",
                 !Trial::of(case).is_some_and(|trial| trial.early()),
             ),
-            Effect::Answer { name, .. } => {
+            Effect::Answer { name, granted, .. } => {
                 answers += 1;
+                never(
+                    "granted what was asked of another revision",
+                    *granted && Trial::of(case).is_none_or(|trial| trial.request(case).is_none()),
+                );
                 never(
                     "answered what nobody asked",
                     case.facts.request.as_ref().is_none_or(|request| request.name != *name),
@@ -281,11 +294,7 @@ fn is_earned(case: &Case, trial: &Trial<'_>, mark: &Mark) -> bool {
     let carried =
         |needed: i64| canary.revision.as_ref() == Some(&trial.attempt.revision) && canary.ready >= needed.max(1);
     let commits = mark.safe == SafeTarget::Canary;
-    let resumed = case
-        .facts
-        .request
-        .as_ref()
-        .is_some_and(|request| request.verb == Verb::Resume);
+    let resumed = trial.request(case).is_some_and(|request| request.verb == Verb::Resume);
     let resumable = trial.attempt.hold.is_none() || resumed;
     let Some(step) = trial.step() else {
         return trial.attempt.stage == Stage::Preparing
@@ -300,12 +309,7 @@ fn is_earned(case: &Case, trial: &Trial<'_>, mark: &Mark) -> bool {
     } else {
         mark.step == step + 1
     };
-    if let Some(request) = case
-        .facts
-        .request
-        .as_ref()
-        .filter(|_| mark.record.reason == Reason::Requested)
-    {
+    if let Some(request) = trial.request(case).filter(|_| mark.record.reason == Reason::Requested) {
         let named = mark.record.by.as_ref() == Some(&request.by);
         return named
             && match request.verb {
@@ -354,11 +358,7 @@ fn must_be_zero(case: &Case) -> bool {
         .judged(case)
         .is_some_and(|judged| matches!(judged.verdict, Verdict::Fail(_)));
     let lost = trial.step().is_some() && case.exposed() && case.facts.canary.ready == 0;
-    let asked = case
-        .facts
-        .request
-        .as_ref()
-        .is_some_and(|request| request.verb == Verb::Abort);
+    let asked = trial.request(case).is_some_and(|request| request.verb == Verb::Abort);
     let replaced = case
         .facts
         .workload
