@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::api::{ReleaseGate, labels};
-use crate::decision::{Attempt, Decision, Effect, Mark};
+use crate::decision::{Attempt, Decision, Effect, Mark, SafeTarget};
 use crate::routers::gateway_api::Written;
 use crate::routers::{self, RouteRef};
 
@@ -36,6 +36,10 @@ pub async fn perform(
         Effect::Freeze => freeze(context, subject, decision).await,
         Effect::GuardStable => guard::guard(context, subject, attempt(decision)?).await,
         Effect::ScaleCanary { step } => scale(context, subject, decision, *step).await,
+        // Another leader may have released the hold since the facts were gathered.
+        Effect::Write(mark) if takes_back(facts, mark) && !context.leadership.may_raise(Instant::now()) => Err(
+            Error::Refused("the lease has run out since the facts were gathered".into()),
+        ),
         Effect::Write(mark) => write(context, subject, facts, mark).await,
         Effect::Release => release(context, subject, decision).await,
         Effect::Restore => restore(context, subject, decision).await,
@@ -43,6 +47,16 @@ pub async fn perform(
         Effect::Disown => disown(context, subject).await,
         Effect::Answer { name, granted, reason } => answers::answer(context, subject, name, (*granted, *reason)).await,
     }
+}
+
+/// Whether a mark takes back a commit point that is on a route.
+fn takes_back(facts: &crate::decision::Facts, mark: &Mark) -> bool {
+    let committed = |live: &Mark| live.epoch == mark.epoch && live.safe == SafeTarget::Canary;
+    mark.takes_back()
+        && facts
+            .routes
+            .iter()
+            .any(|route| route.mark.as_ref().is_some_and(committed))
 }
 
 /// Puts the finalizer on the gate and our label on the Deployment, on the very version that was
@@ -152,12 +166,11 @@ async fn release(context: &Context, subject: &Subject<'_>, decision: &Decision) 
         .map(|attempt| &attempt.revision)
         .or(decision.state.proven.as_ref());
     let conflict = || Error::Conflict(format!("Deployment {}", subject.workload()));
-    let live = match context.workload(&subject.key.namespace, subject.workload()) {
-        Some(live) => live,
-        None => {
-            let api = deployments(context, subject);
-            std::sync::Arc::new(bounded("read Deployment", api.get(subject.workload())).await?)
-        }
+    let live = if let Some(live) = context.workload(&subject.key.namespace, subject.workload()) {
+        live
+    } else {
+        let api = deployments(context, subject);
+        std::sync::Arc::new(bounded("read Deployment", api.get(subject.workload())).await?)
     };
     if live.spec.revision.as_ref() != proven {
         return Err(conflict());

@@ -105,6 +105,7 @@ fn fact(workload: &Workload) -> Option<WorkloadFact> {
     Some(WorkloadFact {
         template: workload.spec.revision.clone()?,
         held: workload.label(labels::HELD).is_some() && workload.spec.paused,
+        released: workload.label(labels::HANDOVER).is_some(),
         rolled_out: workload.rolled_out(),
     })
 }

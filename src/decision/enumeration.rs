@@ -14,8 +14,8 @@ use super::alphabet::{
 };
 use super::violations::{Case, repeated, violations};
 use super::{
-    Attempt, CanaryFact, Decision, Effect, Facts, HoldSince, Judged, Record, Request, Revision, RouteFact, SafeTarget,
-    Stage, State, WorkloadFact,
+    Attempt, CanaryFact, Decision, Effect, Facts, HoldSince, Judged, Reason, Record, Request, Revision, RouteFact,
+    SafeTarget, Stage, State, WorkloadFact,
 };
 
 /// All of a list.
@@ -120,7 +120,8 @@ const SWEEPS: [Sweep; 5] = [
 ];
 
 /// Whether an attempt can be in this stage with such routes. A compare-and-swap in the order of the
-/// routes, with a fence that stays and a commit point that stays, lets no attempt have both.
+/// routes, with a fence that stays and a commit point that stays, lets no attempt have both; but a
+/// commit point that is being taken back, which never happens once the release was stored.
 fn possible(stage: Option<Stage>, routes: &[RouteFact]) -> bool {
     let ours = || {
         routes
@@ -128,10 +129,12 @@ fn possible(stage: Option<Stage>, routes: &[RouteFact]) -> bool {
             .filter_map(|route| route.mark.as_ref())
             .filter(|mark| mark.epoch == EPOCH)
     };
-    let fenced = ours().any(|mark| mark.fenced) || matches!(stage, Some(Stage::Aborting(_) | Stage::Rejected(_)));
-    let committed = ours().any(|mark| mark.safe == SafeTarget::Canary)
-        || matches!(stage, Some(Stage::HandingOver | Stage::Restoring));
-    stage.is_none() || !(fenced && committed)
+    let aborted = |reason| !matches!(reason, Reason::Superseded | Reason::Reverted);
+    let fenced = ours().any(|mark| mark.fenced && !mark.takes_back())
+        || matches!(stage, Some(Stage::Aborting(reason) | Stage::Rejected(reason)) if aborted(reason));
+    let committed = ours().any(|mark| mark.safe == SafeTarget::Canary);
+    let over = matches!(stage, Some(Stage::HandingOver | Stage::Restoring));
+    stage.is_none() || !(fenced && (committed || over)) && !(over && ours().any(|mark| mark.fenced))
 }
 
 fn upto(list: usize, wanted: usize) -> std::ops::Range<usize> {
@@ -243,9 +246,10 @@ fn each_fact(sweep: &Sweep, said: &[Option<Judged>], case: &mut Case, check: &mu
             attempt.scaling = late.then(|| ago(100));
         }
         for workload in WORKLOADS.into_iter().take(sweep.workloads) {
-            case.facts.workload = workload.map(|(template, held, rolled_out)| WorkloadFact {
+            case.facts.workload = workload.map(|(template, held, released, rolled_out)| WorkloadFact {
                 template: Revision(template.to_owned()),
                 held,
+                released,
                 rolled_out,
             });
             for judged in said.iter().take(sweep.judged) {

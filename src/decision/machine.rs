@@ -49,7 +49,7 @@ impl Pass<'_> {
         {
             let due = attempt.since + STANDBY;
             if self.now >= due {
-                effects.push(Effect::Write(self.mark(attempt, Move::to_zero(attempt, reason))));
+                effects.push(Effect::Write(self.mark(attempt, &Move::to_zero(attempt, reason))));
             } else {
                 wake_at = Some(due);
             }
@@ -232,8 +232,9 @@ impl Pass<'_> {
         Some(self.abort(state, attempt, reason))
     }
 
-    /// After the end of a trial: what no longer matters is forgotten, and after the commit point a
-    /// newer template stays held while the canary carries the traffic.
+    /// After the end of a trial: what no longer matters is forgotten. After the commit point a newer
+    /// template stays held while the canary carries the traffic; but as long as the hold was not
+    /// released, stable runs what it always did with all its pods, and everything goes back to it.
     fn overtaken(&self, state: &State, attempt: &Attempt) -> Option<Decision> {
         match attempt.stage {
             Stage::Rejected(_) if !self.exposed() => {
@@ -246,10 +247,28 @@ impl Pass<'_> {
             }
             Stage::HandingOver => {
                 let reason = self.replaced(state, attempt)?;
-                Some(self.guard_handover(state, attempt, reason))
+                let retreats = self.unreleased(state) && !self.outdated(attempt);
+                Some(if retreats {
+                    self.abort(state, attempt, reason)
+                } else {
+                    self.guard_handover(state, attempt, reason)
+                })
             }
             _ => None,
         }
+    }
+
+    /// Whether the hold is on as it was before the commit point. The state that says otherwise is
+    /// stored after the release, and the release leaves its trace on the Deployment: either is enough
+    /// to know that stable may have begun to change.
+    fn unreleased(&self, state: &State) -> bool {
+        let stored = state.attempt.as_ref().map(|attempt| attempt.stage);
+        stored != Some(Stage::HandingOver)
+            && self
+                .facts
+                .workload
+                .as_ref()
+                .is_some_and(|workload| workload.held && !workload.released)
     }
 
     /// Whether the template changed again: what was measured speaks of something else now.
@@ -276,7 +295,7 @@ impl Pass<'_> {
     /// Writes weight 0 with a fence, and starts the way back. Unconditional; also where no weight
     /// was written yet, because a leader that slept may be about to write the first one.
     pub(super) fn abort(&self, state: &State, attempt: &Attempt, reason: Reason) -> Decision {
-        let effects = vec![Effect::Write(self.mark(attempt, Move::to_zero(attempt, reason)))];
+        let effects = vec![Effect::Write(self.mark(attempt, &Move::to_zero(attempt, reason)))];
         let attempt = attempt.moved(Stage::Aborting(reason), self.now);
         let mut decision = self.enter(state, attempt, effects, reason);
         decision.outcome = Outcome::Abort;
@@ -320,7 +339,7 @@ impl Pass<'_> {
     pub(super) fn raise(&self, state: &State, attempt: &Attempt, step: usize, reason: Reason) -> Decision {
         let mark = self.mark(
             attempt,
-            Move {
+            &Move {
                 outcome: Outcome::Promote,
                 reason,
                 step,
@@ -355,7 +374,7 @@ impl Pass<'_> {
     pub(super) fn committed(&self, attempt: &Attempt, reason: Reason) -> Mark {
         self.mark(
             attempt,
-            Move {
+            &Move {
                 outcome: Outcome::Promote,
                 reason,
                 step: self.plan.steps.len().saturating_sub(1),
@@ -400,7 +419,7 @@ impl Pass<'_> {
     }
 
     /// The mark and the record of a move.
-    pub(super) fn mark(&self, attempt: &Attempt, to: Move) -> Mark {
+    pub(super) fn mark(&self, attempt: &Attempt, to: &Move) -> Mark {
         let judged = self
             .facts
             .judged

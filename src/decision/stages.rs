@@ -178,7 +178,7 @@ impl Pass<'_> {
                 outcome: Outcome::Hold,
                 ..Move::to_zero(attempt, Reason::ForeignEdit)
             };
-            decision.effects.push(Effect::Write(self.mark(attempt, zero)));
+            decision.effects.push(Effect::Write(self.mark(attempt, &zero)));
         }
         Some(decision)
     }
@@ -317,7 +317,7 @@ impl Pass<'_> {
             let mut decision = self.stay(state, attempt, reason);
             decision
                 .effects
-                .push(Effect::Write(self.mark(attempt, Move::to_zero(attempt, reason))));
+                .push(Effect::Write(self.mark(attempt, &Move::to_zero(attempt, reason))));
             decision.outcome = Outcome::Abort;
             decision.wake_at = Some(self.now + self.plan.deadlines.drain);
             return decision;
@@ -350,7 +350,7 @@ impl Pass<'_> {
         if self.exposed() {
             decision
                 .effects
-                .push(Effect::Write(self.mark(attempt, Move::to_zero(attempt, reason))));
+                .push(Effect::Write(self.mark(attempt, &Move::to_zero(attempt, reason))));
         } else if self.facts.routes.iter().any(|route| route.split.names_canary()) {
             decision.effects.push(Effect::Restore);
         } else if self.facts.canary.exists {

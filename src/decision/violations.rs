@@ -56,8 +56,9 @@ impl Case {
             Effect::Adopt | Effect::Freeze | Effect::GuardStable | Effect::ScaleCanary { .. } | Effect::Disown => {}
             Effect::Write(mark) => self.write(mark),
             Effect::Release => {
+                let handover = self.state.attempt.is_some();
                 if let Some(workload) = &mut self.facts.workload {
-                    (workload.held, workload.rolled_out) = (false, false);
+                    (workload.held, workload.released, workload.rolled_out) = (false, handover, false);
                 }
             }
             Effect::Restore => {
@@ -84,7 +85,7 @@ impl Case {
             let mut next = mark.clone();
             if let Some(live) = route.mark.as_ref().filter(|live| live.epoch >= mark.epoch) {
                 let later = live.epoch > mark.epoch;
-                let committed = live.safe == SafeTarget::Canary;
+                let committed = live.safe == SafeTarget::Canary && (later || !mark.takes_back());
                 if (later || live.fenced || committed) && mark.weight != live.safe.weight() {
                     continue;
                 }
@@ -254,7 +255,7 @@ fn never_written(case: &Case, mark: &Mark, never: &mut impl FnMut(&'static str, 
     never("a fence with traffic", mark.fenced && !zero);
     never(
         "left the safe target after the commit point",
-        trial.committed() && !(commits && mark.weight == Percent::ALL),
+        trial.committed() && !(commits && mark.weight == Percent::ALL) && !is_retreat(case, mark),
     );
     if !case.raises(mark) {
         return;
@@ -283,6 +284,17 @@ fn never_written(case: &Case, mark: &Mark, never: &mut impl FnMut(&'static str, 
             .any(|live| live.epoch > mark.epoch),
     );
     never("I2: raised for no reason that counts", !is_earned(case, &trial, mark));
+}
+
+/// Whether a write takes a commit point back for another template, while the hold was never released
+/// and that is known: neither the Deployment nor what was stored says that it was.
+fn is_retreat(case: &Case, mark: &Mark) -> bool {
+    let stored = case.state.attempt.as_ref();
+    let early = stored.is_some_and(|stored| matches!(stored.stage, Stage::Preparing | Stage::Stepping(_)));
+    let held = case.facts.workload.as_ref().is_some_and(|workload| {
+        workload.held && !workload.released && stored.is_some_and(|stored| stored.revision != workload.template)
+    });
+    mark.takes_back() && mark.weight == Percent::ZERO && early && held
 }
 
 /// Whether something stands behind a raise: evidence, policy, a person, or an earlier decision.
