@@ -78,7 +78,7 @@ impl Story {
     /// Whether it is over.
     async fn ended(self, space: &Space, adopted: &Value) -> Result<(), String> {
         let gate = space.get("ReleaseGate", "checkout").await;
-        let status = gate.as_ref().map(|gate| &gate["status"]).unwrap_or(&Value::Null);
+        let status = gate.as_ref().map_or(&Value::Null, |gate| &gate["status"]);
         let over = match self {
             Self::Promoted => {
                 status["attempt"].is_null() && status["stable"].is_string() && status["stable"] != *adopted

@@ -151,7 +151,7 @@ mod tests {
 
     use super::*;
 
-    fn workload(spec: Value, status: Value) -> Workload {
+    fn workload(spec: &Value, status: &Value) -> Workload {
         let object = json!({"metadata": {"name": "checkout", "generation": 3}, "spec": spec, "status": status});
         serde_json::from_value(object).expect("a Deployment")
     }
@@ -177,7 +177,7 @@ mod tests {
             ),
         ];
         for (case, spec, status, expected) in cases {
-            assert_eq!(workload(spec, status).rolled_out(), expected, "{case}");
+            assert_eq!(workload(&spec, &status).rolled_out(), expected, "{case}");
         }
     }
 
