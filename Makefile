@@ -34,6 +34,7 @@ integration: ## Against a stand-in of GitHub, and whole releases on a real API s
 
 e2e: ## All scenarios, then those with real pods and traffic; one with `make e2e SCENARIO=name`
 	@e2e/run core $(SCENARIO)
+	@e2e/run older $(SCENARIO)
 	@e2e/run cluster $(SCENARIO)
 
 bench: ## What it costs, on a real API server with faked pods

@@ -115,7 +115,9 @@ impl Space {
 
     pub fn api(&self, kind: &str) -> Api<DynamicObject> {
         match kind {
-            "EvidenceSource" | "Namespace" => Api::all_with(self.client.clone(), &resource(kind)),
+            "EvidenceSource" | "Namespace" | "MutatingWebhookConfiguration" => {
+                Api::all_with(self.client.clone(), &resource(kind))
+            }
             kind => Api::namespaced_with(self.client.clone(), &self.name, &resource(kind)),
         }
     }

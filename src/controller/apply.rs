@@ -140,8 +140,9 @@ async fn write(
         ));
     }
     for (at, fact) in subject.gate.spec.routes().iter().zip(&facts.routes) {
-        let untouched = fact.mark.is_none() && fact.split.exposure() == crate::decision::Percent::ZERO;
-        if mark.fenced && untouched {
+        // A fence goes on every route that is there, also where nothing was written yet: a leader
+        // that slept may be about to write the first weight.
+        if mark.fenced && fact.split == crate::decision::Split::Missing {
             continue;
         }
         let route = known_route(context, subject, at).await?;

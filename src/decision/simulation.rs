@@ -340,6 +340,12 @@ fn whatever_goes_wrong_in_flight_the_release_never_climbs() {
             rejected(Reason::EvidenceDeadline),
         ),
         (
+            "the gateway does not follow, and so nothing is seen",
+            |w| (w.programmed, w.judge) = (false, Judge::Blind),
+            0,
+            rejected(Reason::RouteDeadline),
+        ),
+        (
             "the gate is suspended",
             |w| w.suspended = true,
             5,

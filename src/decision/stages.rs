@@ -65,13 +65,7 @@ impl Pass<'_> {
 
     /// The window begins when the gateways have taken the weight up and requests arrive.
     fn open_window(&self, state: &State, attempt: &Attempt, step: usize, judged: &Judged) -> Decision {
-        if !self.facts.routes.iter().all(|route| route.programmed) {
-            let deadline = attempt.since + self.plan.deadlines.route;
-            if self.now >= deadline {
-                return self.abort(state, attempt, Reason::RouteDeadline);
-            }
-            let mut decision = self.stay(state, attempt, Reason::RouteNotProgrammed);
-            decision.wake_at = Some(deadline);
+        if let Some(decision) = self.not_programmed(state, attempt) {
             return decision;
         }
         if !judged.receiving {
@@ -87,6 +81,20 @@ impl Pass<'_> {
             decision.wake_at = decision.wake_at.map(|again| again.min(over));
         }
         decision
+    }
+
+    /// Waits for gateways that have not taken the weight up, until the deadline.
+    fn not_programmed(&self, state: &State, attempt: &Attempt) -> Option<Decision> {
+        if attempt.window.is_some() || self.facts.routes.iter().all(|route| route.programmed) {
+            return None;
+        }
+        let deadline = attempt.since + self.plan.deadlines.route;
+        if self.now >= deadline {
+            return Some(self.abort(state, attempt, Reason::RouteDeadline));
+        }
+        let mut decision = self.stay(state, attempt, Reason::RouteNotProgrammed);
+        decision.wake_at = Some(deadline);
+        Some(decision)
     }
 
     /// Evidence is complete and fresh: go on, end, or wait.
@@ -135,8 +143,15 @@ impl Pass<'_> {
         if self.split_is_foreign(attempt) || self.still_raised(attempt) {
             return None;
         }
-        let reason = self.waiting(attempt).unwrap_or(Reason::NoEvidence);
-        let mut decision = self.stay(state, attempt, reason);
+        let waiting = self.waiting(attempt);
+        // A canary behind a gateway that has not followed cannot be seen: that is why, then.
+        if waiting.is_none()
+            && let Some(mut decision) = self.not_programmed(state, attempt)
+        {
+            decision.wake_at = decision.wake_at.map(|at| at.min(deadline));
+            return Some(decision);
+        }
+        let mut decision = self.stay(state, attempt, waiting.unwrap_or(Reason::NoEvidence));
         decision.wake_at = (self.plan.on_no_evidence.then == Then::Abort).then_some(deadline);
         Some(decision)
     }

@@ -199,6 +199,9 @@ pub enum Error {
     /// No rule sends anything to the service, so there is nothing to split.
     #[error("no rule gives the Service {0:?} a weight above 0")]
     NoService(String),
+    /// Another gate splits the same Service on this route.
+    #[error("another gate splits the Service {0:?} on this route; a Service has one gate")]
+    Taken(String),
     /// A weight of the user's is too large to be split in hundredths.
     #[error(
         "spec.rules[{rule}]: backend {backend:?} has weight {weight}; at most 10000 can be split exactly, because \
