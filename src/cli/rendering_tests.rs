@@ -223,7 +223,7 @@ fn every_wait_says_what_for_and_until_when() {
         (rejected, "another revision, or tollgate retry checkout", true),
     ] {
         let view = view(&stepping(&change), vec![(Kind::Analysis, vec![analysis()])]);
-        let next = story(&view, now()).next.expect("it waits");
+        let next = story(&view, now()).head.next.expect("it waits");
         assert_eq!(
             (next.sentence(now()).as_str(), next.needs_person),
             (wanted, person),
