@@ -166,7 +166,7 @@ pub struct AnalysisStatus {
     pub decisions: Vec<DecisionEntry>,
     /// The judge's own memory, so that a restart goes on where it stopped; not for reading.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16384))]
+    #[schemars(length(max = 49152))]
     pub judge_state: Option<String>,
 }
 

@@ -248,3 +248,57 @@ fn a_limit_decides_alone_and_by_its_minimum_sample() {
         assert_eq!(judged.verdict, verdict, "{limit} of {sample}: {}", judged.rule);
     }
 }
+
+#[test]
+fn the_memory_of_the_largest_analysis_fits_into_its_field() {
+    let mut spec = spec();
+    let metric = |number: usize| {
+        let edges = [
+            0.123_456_789,
+            0.234_567_891,
+            0.345_678_912,
+            0.456_789_123,
+            0.567_891_234,
+        ];
+        json!({"name": format!("{number}{}", "m".repeat(51)), "histogram": {"selector": "pay_seconds", "edges": edges}})
+    };
+    spec["analysis"]["metrics"] = (0..10).map(metric).collect();
+    let spec = read(&spec).sealed();
+    let frozen = Frozen {
+        plan: spec.plan().expect("a plan"),
+        stable_pods: 2,
+        judge_state: None,
+        object: None,
+        spec,
+    };
+    let key = GateKey {
+        namespace: "shop".into(),
+        name: "checkout".into(),
+    };
+    let begin = Millis::from_secs(1_000_000);
+    let mut docket = Docket::open(&key, &frozen, ("prometheus".into(), begin)).expect("a docket");
+    docket.begin_step(0, begin);
+    let arm = |share: f64, total: f64| Arm {
+        events: [0.5, 0.4, 0.3, 0.2, 0.1]
+            .map(|tail| (tail * share * total).floor())
+            .to_vec(),
+        total,
+    };
+    for tick in 1..=720_i32 {
+        let spread = f64::from(tick % 17) / 170.0;
+        let tick = Tick {
+            at: begin + Millis::from_secs(10 * i64::from(tick)),
+            canary: arm(1.0 - spread, 1234.0 + f64::from(tick)),
+            baseline: arm(0.9 + spread, 123_456.0 + f64::from(tick)),
+            baseline_pods: vec![arm(0.9 + spread, 20_576.0 + f64::from(tick)); 6],
+        };
+        let answer = Answer {
+            evidence: Evidence::Complete(tick),
+            edges: None,
+            age: None,
+        };
+        docket.observe(vec![answer; 10]);
+    }
+    let memory = docket.snapshot().expect("a memory");
+    assert!(memory.len() <= 49_152, "{} bytes", memory.len());
+}
