@@ -19,7 +19,9 @@ async fn delete_gate(space: &Space, route: &Value) {
     .await;
     let after = space.the("HTTPRoute", "checkout").await;
     assert_eq!(after["spec"], route["spec"], "the route is the team's");
-    assert!(after["metadata"]["labels"].is_null(), "{}", after["metadata"]);
+    for field in ["labels", "annotations"] {
+        assert_eq!(after["metadata"][field], route["metadata"][field], "no fence is left");
+    }
     nothing_is_left(space).await;
     let live = space.the("Deployment", "checkout").await;
     assert!(
@@ -60,6 +62,12 @@ async fn a_gate_deleted_after_an_abort_leaves_the_refused_template_paused() {
         space.world().canary_fails(0.2);
         space.push("v2").await;
         rejected(space).await;
+        let fence =
+            &space.the("HTTPRoute", "checkout").await["metadata"]["annotations"]["traffic.tollgate.dev/checkout"];
+        assert!(
+            fence.as_str().is_some_and(|note| note.contains(r#""fenced":true"#)),
+            "the fence stays while the gate lives: {fence}"
+        );
         delete_gate(space, &route).await;
     })
     .await;

@@ -19,6 +19,11 @@ async fn a_canary_that_never_gets_ready_gets_no_traffic_and_is_given_up() {
         space.push("v2-crash").await;
         let status = rejected(space).await;
         assert_eq!(status["attempt"]["why"], "CanaryDeadline", "{status}");
+        let message = status["message"].as_str().unwrap();
+        assert!(
+            message.contains("pods ready since ") && message.contains("(limit 8s)"),
+            "{message}"
+        );
         let weights = space.world().weights();
         assert!(weights.iter().all(|weight| weight.unwrap_or(0) == 0), "{weights:?}");
         assert_eq!(space.asked_for().await, [image("v1")]);

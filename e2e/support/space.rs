@@ -274,9 +274,13 @@ impl Space {
     /// Somebody asks for something, and it is answered.
     pub async fn ask(&self, verb: &str) -> Value {
         let name = format!("{}-{}", verb.to_lowercase(), self.list("GateAction").await.len());
-        self.create(&objects::action(&name, verb, "the test wants it"))
-            .await
-            .unwrap();
+        self.answer(&objects::action(&name, verb, "the test wants it")).await
+    }
+
+    /// Creates a request and waits for its answer.
+    pub async fn answer(&self, action: &Value) -> Value {
+        let name = self.create(action).await.unwrap()["metadata"]["name"].clone();
+        let name = name.as_str().unwrap().to_owned();
         self.until("the request is answered", "GateAction", &name, |action| {
             action["status"]["answer"].is_string()
         })

@@ -48,6 +48,7 @@ pub async fn reconcile(guarded: Arc<DeserializeGuard<ReleaseGate>>, context: Arc
 /// When to try again after a failed pass: at once after a conflict, else ever later, up to 30 s;
 /// but an abort that could not be written is tried twice a second.
 #[must_use]
+#[expect(clippy::needless_pass_by_value, reason = "the queue calls it so")]
 pub fn on_error(guarded: Arc<DeserializeGuard<ReleaseGate>>, error: &Error, context: Arc<Context>) -> Action {
     let (key, uid) = match &guarded.0 {
         Ok(gate) => (frozen::key(gate), gate.uid().unwrap_or_default()),
@@ -115,6 +116,9 @@ async fn perform(context: &Context, subject: &Subject<'_>, facts: &Facts, decisi
         apply::let_go(context, subject.gate).await?;
         context.memory.forget(&subject.key);
         context.judge.dismiss(&subject.key);
+        if let Some(github) = &context.github {
+            github.forget(&uid);
+        }
         return Ok(());
     }
     status::store(context, subject, facts, decision).await?;

@@ -294,6 +294,11 @@ fn message(context: &Context, subject: &Subject<'_>, facts: &Facts, decision: &D
         Reason::Rejected => {
             recorded.map(|rule| format!("{}. {}", rule.trim_end_matches('.'), decision.reason.sentence()))
         }
+        Reason::NoEvidence => decision
+            .state
+            .attempt
+            .as_ref()
+            .and_then(|attempt| crate::decision::blindness(&subject.frozen.plan, attempt, facts, context.now())),
         _ if decision.outcome == Outcome::Abort => recorded,
         Reason::Safe | Reason::NoHarm => judged,
         _ => None,

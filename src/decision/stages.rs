@@ -141,16 +141,19 @@ impl Pass<'_> {
         }
     }
 
-    /// No complete evidence: hold, and after the deadline what the policy says. Never raises.
-    ///
-    /// A judge that has not spoken for longer than that counts as blind from its last word on.
-    fn blind(&self, state: &State, attempt: &Attempt, judged: Option<&Judged>) -> Option<Decision> {
+    /// Since when there is no complete evidence; nothing when there is. A judge that has not spoken
+    /// for longer than the plan's patience counts as blind from its last word on.
+    pub(super) fn blind_since(&self, attempt: &Attempt, judged: Option<&Judged>) -> Option<Millis> {
         let last_word = judged.map_or(attempt.since, |judged| judged.at.max(attempt.since));
-        let since = match judged.and_then(|judged| judged.blind_since) {
-            Some(since) => since.max(attempt.since),
-            None if self.now - last_word > self.plan.patience => last_word,
-            None => return None,
-        };
+        match judged.and_then(|judged| judged.blind_since) {
+            Some(since) => Some(since.max(attempt.since)),
+            None => (self.now - last_word > self.plan.patience).then_some(last_word),
+        }
+    }
+
+    /// No complete evidence: hold, and after the deadline what the policy says. Never raises.
+    fn blind(&self, state: &State, attempt: &Attempt, judged: Option<&Judged>) -> Option<Decision> {
+        let since = self.blind_since(attempt, judged)?;
         let deadline = since + self.plan.on_no_evidence.hold;
         if self.now >= deadline && self.plan.on_no_evidence.then == Then::Abort {
             return Some(self.abort(state, attempt, Reason::EvidenceDeadline));
@@ -208,7 +211,7 @@ impl Pass<'_> {
                 outcome: Outcome::Hold,
                 ..Move::to_zero(attempt, Reason::ForeignEdit)
             };
-            decision.effects.push(Effect::Write(self.mark(attempt, zero)));
+            decision.effects.push(Effect::Write(self.mark(attempt, &zero)));
         }
         Some(decision)
     }
@@ -347,7 +350,7 @@ impl Pass<'_> {
             let mut decision = self.stay(state, attempt, reason);
             decision
                 .effects
-                .push(Effect::Write(self.mark(attempt, Move::to_zero(attempt, reason))));
+                .push(Effect::Write(self.mark(attempt, &Move::to_zero(attempt, reason))));
             decision.outcome = Outcome::Abort;
             decision.wake_at = Some(self.now + self.plan.deadlines.drain);
             return decision;
@@ -380,7 +383,7 @@ impl Pass<'_> {
         if self.exposed() {
             decision
                 .effects
-                .push(Effect::Write(self.mark(attempt, Move::to_zero(attempt, reason))));
+                .push(Effect::Write(self.mark(attempt, &Move::to_zero(attempt, reason))));
         } else if self.facts.routes.iter().any(|route| route.split.names_canary()) {
             decision.effects.push(Effect::Restore);
         } else if self.facts.canary.exists {
@@ -392,7 +395,7 @@ impl Pass<'_> {
     // ---- what the rules ask ----
 
     /// What the judge said about this step of this attempt.
-    fn judged(&self, attempt: &Attempt, step: usize) -> Option<&Judged> {
+    pub(super) fn judged(&self, attempt: &Attempt, step: usize) -> Option<&Judged> {
         self.facts
             .judged
             .as_ref()

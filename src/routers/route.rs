@@ -202,13 +202,13 @@ fn left(mut note: Note, keep: Keep, rules: &[Rule]) -> Option<Note> {
 
 /// The mark that may be written over the live one: an attempt never writes over a later one, a
 /// fence and a commit point stay for the attempt that set them. Only the live mark's safe weight is
-/// open to everybody.
+/// open to everybody; and an attempt may take its own commit point back with a fence that says so.
 fn admit(live: Option<&Mark>, next: &Mark) -> Result<Mark, Error> {
     let Some(live) = live.filter(|l| l.epoch >= next.epoch) else {
         return Ok(next.clone());
     };
     let later = live.epoch > next.epoch;
-    let committed = live.safe == SafeTarget::Canary && next.safe == SafeTarget::Stable;
+    let committed = live.safe == SafeTarget::Canary && next.safe == SafeTarget::Stable && (later || !next.takes_back());
     if (later || live.fenced || committed) && next.weight != live.safe.weight() {
         return Err(refused(live, next.epoch, next.weight));
     }
