@@ -12,6 +12,7 @@ use crate::decision::{Attempt, Reason};
 use super::attached::attached;
 use super::context::{Context, Error, bounded};
 use super::gather::Subject;
+use super::guard;
 use super::labels;
 use super::memory::Preflight;
 use super::preflight::{self, Around, Pair, Severity};
@@ -69,7 +70,7 @@ pub async fn look(context: &Context, subject: &Subject<'_>, attempt: &Attempt) -
         .to_string()
         .contains("persistentVolumeClaim");
     let kinds = &context.optional;
-    let (policies, budgets, pod_monitors, service_monitors, attachable, volume_claims) = tokio::try_join!(
+    let (policies, budgets, pod_monitors, service_monitors, attachable, volume_claims, ()) = tokio::try_join!(
         listed::<NetworkPolicy>(context, subject),
         listed::<PodDisruptionBudget>(context, subject),
         optional(context, subject, kinds.pod_monitor.as_ref()),
@@ -82,6 +83,7 @@ pub async fn look(context: &Context, subject: &Subject<'_>, attempt: &Attempt) -
                 Ok(vec![])
             }
         },
+        guard::look(context, subject, attempt),
     )?;
     let namespaces: Api<Namespace> = Api::all(context.client.clone());
     let namespace_labels = if policies.is_empty() {
