@@ -22,6 +22,7 @@ use super::judge::Judge;
 use super::lease::Leadership;
 use super::lists::Lists;
 use super::memory::Memory;
+use super::precedence::Precedence;
 use super::survey::Optional;
 use super::watch::{RouteBook, Workload};
 
@@ -42,6 +43,8 @@ pub struct Context {
     pub sources: Store<EvidenceSource>,
     /// Routes that carry a split, and those of releases that are about to begin.
     pub routes: RouteBook,
+    /// Weights go before what is only told.
+    pub precedence: Precedence,
     /// Lists that many releases ask for at once.
     pub lists: Lists,
     /// What the gatekeeper keeps between passes.
@@ -157,7 +160,17 @@ impl Context {
         write: crash::Write,
         call: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Error> {
+        let weighs = write == crash::Write::WriteRoute;
+        let passing = if weighs {
+            Some(self.precedence.enter())
+        } else {
+            if matches!(write, crash::Write::Status | crash::Write::AnalysisStatus) {
+                self.precedence.give_way().await;
+            }
+            None
+        };
         let result = crash::around(write, bounded(write.word(), call)).await;
+        drop(passing);
         let (kind, verb) = counted(write);
         self.metrics.wrote(kind, verb, result.as_ref().err().map(Error::fault));
         result

@@ -13,11 +13,36 @@ use super::drift;
 use super::gather::Subject;
 use super::workload;
 
-/// Keeps every autoscaler of the workload from scaling down, and remembers if there is none.
+/// Looks whether anything scales the workload, together with the rest of pre-flight, and remembers
+/// it for the attempt.
+///
+/// # Errors
+/// When the API server does not answer.
+pub async fn look(context: &Context, subject: &Subject<'_>, attempt: &Attempt) -> Result<(), Error> {
+    let mut found = false;
+    for resource in &context.autoscalers {
+        let namespace = &subject.key.namespace;
+        let all = context.lists.get(&context.client, namespace, resource).await?;
+        found |= all.iter().any(|scaler| capacity::scales(scaler, subject.workload()));
+    }
+    let uid = subject.gate.uid().unwrap_or_default();
+    context.memory.update(&subject.key, &uid, |known| {
+        known.unscaled = (!found).then_some(attempt.epoch)
+    });
+    Ok(())
+}
+
+/// Keeps every autoscaler of the workload from scaling down. Asks nobody when [`look`] found none.
 ///
 /// # Errors
 /// When the API server does not answer or refuses.
 pub async fn guard(context: &Context, subject: &Subject<'_>, attempt: &Attempt) -> Result<(), Error> {
+    let known = context
+        .memory
+        .get(&subject.key, &subject.gate.uid().unwrap_or_default());
+    if known.unscaled == Some(attempt.epoch) {
+        return Ok(());
+    }
     let found = each(context, subject, capacity::guard).await?;
     let uid = subject.gate.uid().unwrap_or_default();
     context.memory.update(&subject.key, &uid, |known| {
@@ -26,7 +51,7 @@ pub async fn guard(context: &Context, subject: &Subject<'_>, attempt: &Attempt) 
     Ok(())
 }
 
-/// Lets them scale down again as their owners wanted. Asks nobody when [`guard`] found none.
+/// Lets them scale down again as their owners wanted. Asks nobody when [`look`] found none.
 ///
 /// # Errors
 /// When the API server does not answer or refuses.

@@ -48,6 +48,9 @@ pub struct Known {
     pub preflight: Option<Preflight>,
     /// The attempt for which no autoscaler was found: then none has to be let go either.
     pub unscaled: Option<i64>,
+    /// The canary's pods that were asked for last: for which attempt, how many, and when. The watch
+    /// may not show it yet.
+    pub asked: Option<(i64, i64, Millis)>,
     /// Decisions of the attempt in flight that changed something, oldest first, at most 20.
     pub records: Vec<Record>,
     /// Whether the CanaryAnalysis has the newest of them.
@@ -174,7 +177,7 @@ impl Memory {
     pub fn rest(&self, key: &GateKey) {
         let mut memory = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = memory.get_mut(key) {
-            (known.built, known.preflight, known.unscaled) = (None, None, None);
+            (known.built, known.preflight, known.unscaled, known.asked) = (None, None, None, None);
             (known.frozen, known.records) = (None, Vec::new());
         }
     }

@@ -23,6 +23,7 @@ pub mod lease;
 pub mod lists;
 pub mod memory;
 pub mod planes;
+pub mod precedence;
 pub mod preflight;
 pub mod record;
 pub mod revision;

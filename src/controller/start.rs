@@ -19,6 +19,7 @@ use super::judge::Judge;
 use super::lease::{self, Election};
 use super::lists::Lists;
 use super::memory::Memory;
+use super::precedence::Precedence;
 use super::run::{self, Scope};
 use super::watch::RouteBook;
 use super::webhook::{self, HoldBy, Webhook};
@@ -142,6 +143,7 @@ pub async fn start(settings: Settings, stop: CancellationToken) -> Result<(), St
         actions: caches.actions.clone(),
         sources: caches.sources.clone(),
         routes: RouteBook::default(),
+        precedence: Precedence::default(),
         lists: Lists::default(),
         memory: Memory::default(),
         judge: Arc::new(judge),

@@ -4,7 +4,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use crate::api::{AnalysisRef, Condition, ConditionStatus, GateStatus, Invalid, ReleaseGate};
+use crate::api::{AnalysisRef, Condition, ConditionStatus, GateStatus, Invalid, ReleaseGate, StageWord};
 use crate::decision::{Attempt, Decision, Facts, Millis, Outcome, Reason, Stage, State};
 
 use super::context::{Context, Error};
@@ -14,6 +14,9 @@ use super::memory::{GateKey, Known};
 
 /// How often ordinary waiting is told anew.
 const REFRESH: Millis = Millis::from_secs(15);
+
+/// A change that comes this soon is waited for, before ordinary waiting is told at all.
+const SOON: Millis = Millis::from_secs(5);
 
 /// Longest message, in characters.
 const MESSAGE: usize = 1024;
@@ -61,15 +64,11 @@ pub async fn store(context: &Context, subject: &Subject<'_>, facts: &Facts, deci
     {
         return Ok(());
     }
-    let stage = |status: &GateStatus| {
-        let attempt = status.attempt.as_ref();
-        attempt.map(|attempt| (attempt.stage, attempt.at_step))
-    };
     let shown = known.shown.as_ref();
     let told = shown.is_some_and(|shown| shown.observed_generation == status.observed_generation);
-    let waits = ordinary(&known, &decision.state, decision.reason)
-        && shown.is_some_and(|shown| stage(shown) == stage(&status))
-        && context.now() - known.told_at < REFRESH;
+    let waits = shown.is_some_and(|shown| is_at(shown) == is_at(&status))
+        && ordinary(&known, &decision.state, decision.reason, brief(context, subject, facts))
+        && is_early(context.now(), known.told_at, decision.wake_at);
     if told && (waits || passing(&known, decision)) {
         let state = decision.state.clone();
         context.memory.update(&subject.key, &uid, |known| {
@@ -117,10 +116,28 @@ pub async fn store(context: &Context, subject: &Subject<'_>, facts: &Facts, deci
     }
 }
 
+/// The stage that a status tells.
+fn is_at(status: &GateStatus) -> Option<(StageWord, Option<i64>)> {
+    let attempt = status.attempt.as_ref();
+    attempt.map(|attempt| (attempt.stage, attempt.at_step))
+}
+
+/// Whether ordinary waiting was told a moment ago, or something else will soon be worth telling.
+fn is_early(now: Millis, told_at: Millis, wake_at: Option<Millis>) -> bool {
+    now - told_at < REFRESH || wake_at.is_some_and(|at| at - now < SOON)
+}
+
+/// Whether evidence is missing for no longer than it may be in health: a tick that straddles a
+/// change of the weight, or comes late.
+fn brief(context: &Context, subject: &Subject<'_>, facts: &Facts) -> bool {
+    let since = facts.judged.as_ref().and_then(|judged| judged.blind_since);
+    since.is_some_and(|since| context.now() - since <= subject.frozen.plan.patience)
+}
+
 /// Whether a release only goes on waiting as before: then its status need not be written at once.
 /// When a window began and since when pods are awaited may be forgotten by a crash: the wait then
 /// begins anew, and nothing rises earlier.
-fn ordinary(known: &Known, state: &State, reason: Reason) -> bool {
+fn ordinary(known: &Known, state: &State, reason: Reason, brief: bool) -> bool {
     let core = |state: &State| {
         let mut state = state.clone();
         if let Some(attempt) = &mut state.attempt {
@@ -136,7 +153,8 @@ fn ordinary(known: &Known, state: &State, reason: Reason) -> bool {
     let before = Reason::ALL
         .iter()
         .find(|reason| Some(reason.word()) == shown.as_deref());
-    same && reason.is_ordinary() && before.is_some_and(|before| before.is_ordinary())
+    let waits = reason.is_ordinary() || reason == Reason::NoEvidence && brief;
+    same && waits && before.is_some_and(|before| before.is_ordinary())
 }
 
 /// Whether a refused release has just been put away: the pass that follows at once says so, in one

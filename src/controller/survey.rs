@@ -12,6 +12,7 @@ use crate::decision::{Attempt, Reason};
 use super::attached::attached;
 use super::context::{Context, Error, bounded};
 use super::gather::Subject;
+use super::guard;
 use super::labels;
 use super::memory::Preflight;
 use super::preflight::{self, Around, Pair, Severity};
@@ -59,30 +60,35 @@ pub async fn look(context: &Context, subject: &Subject<'_>, attempt: &Attempt) -
         findings,
         copies,
     };
-    let built = match workload::built(context, subject, attempt).await {
-        Ok(built) => built,
-        Err(Error::Refused(why)) => return Ok(found(Some(Reason::Preflight), vec![why], vec![])),
-        Err(error) => return Err(error),
-    };
-    let template = &built.deployment["spec"]["template"];
-    let claims = template["spec"]["volumes"]
-        .to_string()
-        .contains("persistentVolumeClaim");
     let kinds = &context.optional;
-    let (policies, budgets, pod_monitors, service_monitors, attachable, volume_claims) = tokio::try_join!(
+    let (built, policies, budgets, pod_monitors, service_monitors, attachable, ()) = tokio::try_join!(
+        async {
+            match workload::built(context, subject, attempt).await {
+                Ok(built) => Ok(Ok(built)),
+                Err(Error::Refused(why)) => Ok(Err(why)),
+                Err(error) => Err(error),
+            }
+        },
         listed::<NetworkPolicy>(context, subject),
         listed::<PodDisruptionBudget>(context, subject),
         optional(context, subject, kinds.pod_monitor.as_ref()),
         optional(context, subject, kinds.service_monitor.as_ref()),
         optional(context, subject, kinds.backend_tls.as_ref()),
-        async {
-            if claims {
-                listed::<PersistentVolumeClaim>(context, subject).await
-            } else {
-                Ok(vec![])
-            }
-        },
+        guard::look(context, subject, attempt),
     )?;
+    let built = match built {
+        Ok(built) => built,
+        Err(why) => return Ok(found(Some(Reason::Preflight), vec![why], vec![])),
+    };
+    let template = &built.deployment["spec"]["template"];
+    let claims = template["spec"]["volumes"]
+        .to_string()
+        .contains("persistentVolumeClaim");
+    let volume_claims = if claims {
+        listed::<PersistentVolumeClaim>(context, subject).await?
+    } else {
+        vec![]
+    };
     let namespaces: Api<Namespace> = Api::all(context.client.clone());
     let namespace_labels = if policies.is_empty() {
         None

@@ -7,7 +7,7 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::api::{CanaryLabels, labels};
-use crate::decision::Attempt;
+use crate::decision::{Attempt, Millis};
 use crate::routers;
 
 use super::canary::{Canary, Origin};
@@ -17,6 +17,9 @@ use super::drift;
 use super::gather::Subject;
 use super::labels::Keep;
 use super::watch::Workload;
+
+/// The watch shows a write of ours within so long, or the write is repeated.
+const SHOWN: Millis = Millis::from_secs(5);
 
 /// Deployments.
 #[must_use]
@@ -41,6 +44,19 @@ pub fn api(context: &Context, namespace: &str, resource: &ApiResource) -> Api<Dy
 /// # Errors
 /// When no canary can be made of this workload, or the API server refuses.
 pub async fn ensure(context: &Context, subject: &Subject<'_>, attempt: &Attempt, pods: i64) -> Result<(), Error> {
+    let (uid, now) = (subject.gate.uid().unwrap_or_default(), context.now());
+    let asked = context.memory.get(&subject.key, &uid).asked;
+    if asked.is_some_and(|(epoch, known, at)| epoch == attempt.epoch && known >= pods && now - at < SHOWN) {
+        return Ok(());
+    }
+    ask(context, subject, attempt, pods).await?;
+    context.memory.update(&subject.key, &uid, |known| {
+        known.asked = Some((attempt.epoch, pods, now));
+    });
+    Ok(())
+}
+
+async fn ask(context: &Context, subject: &Subject<'_>, attempt: &Attempt, pods: i64) -> Result<(), Error> {
     match context.workload(&subject.key.namespace, &subject.canary()) {
         Some(live) if live.metadata.deletion_timestamp.is_some() => Err(Error::Refused(format!(
             "Deployment {} is still being deleted",
@@ -71,7 +87,7 @@ async fn grow(context: &Context, subject: &Subject<'_>, live: &Workload, pods: i
         .map(drop)
 }
 
-/// The Service first: its endpoints are then there when the first pod is.
+/// Service and Deployment at the same time: the endpoints are there long before the first pod is.
 async fn make(context: &Context, subject: &Subject<'_>, attempt: &Attempt, pods: i64) -> Result<(), Error> {
     let canary = &built(context, subject, attempt).await?.canary;
     if let Some(kind) = &context.optional.backend_tls {
@@ -79,13 +95,12 @@ async fn make(context: &Context, subject: &Subject<'_>, attempt: &Attempt, pods:
             create(context, subject, kind, copy).await?;
         }
     }
-    for (resource, wanted) in [
-        (service(), canary.service().clone()),
-        (deployment(), canary.deployment(pods)),
-    ] {
-        create(context, subject, &resource, wanted).await?;
-    }
-    Ok(())
+    let (services, deployments) = (service(), deployment());
+    tokio::try_join!(
+        Box::pin(create(context, subject, &services, canary.service().clone())),
+        Box::pin(create(context, subject, &deployments, canary.deployment(pods))),
+    )
+    .map(drop)
 }
 
 /// What was copied for the canary of an attempt; unknown after a restart.

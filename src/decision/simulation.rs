@@ -294,22 +294,23 @@ fn a_step_is_looked_at_again_when_its_window_is_over() {
     }
 }
 
-/// When the next step's pods are asked for, after the window has begun; passes at every wake time.
+/// How long after a weight the next step's pods are asked for; passes at every wake time, and when
+/// the watch shows what was written.
 fn asked_ahead(min_window: i64, held: bool) -> Option<i64> {
     let mut world = World::new().pushed("v2");
     world.plan.steps[0].min_window = Millis::from_secs(min_window);
     world.plan.steps[0].max_window = Millis::from_secs(min_window + 600);
     world.judge = Judge::Says(Verdict::Inconclusive(Reason::Undecided));
     world.pods = 1;
-    let mut opened = None;
     for _ in 0..30 {
         let decision = world.pass();
-        let attempt = decision.state.attempt.as_ref();
-        opened = opened.or(attempt.and_then(|attempt| attempt.window));
-        world.suspended = held && opened.is_some();
-        let asks = decision.effects.contains(&Effect::ScaleCanary { step: 1 });
-        if let (true, Some(opened)) = (asks, opened) {
-            return Some((world.now - opened).0 / 1000);
+        let attempt = decision.state.attempt.as_ref()?;
+        world.suspended = held && attempt.stage != Stage::Preparing;
+        if decision.effects.contains(&Effect::ScaleCanary { step: 1 }) {
+            return Some((world.now - attempt.since).0 / 1000);
+        }
+        if decision.outcome == Outcome::Promote {
+            continue;
         }
         world.now = decision.wake_at.map_or(world.now, |at| at.max(world.now));
     }
@@ -317,7 +318,7 @@ fn asked_ahead(min_window: i64, held: bool) -> Option<i64> {
 }
 
 #[test]
-fn pods_for_the_next_step_are_asked_for_a_minute_before_its_time_and_never_while_held() {
+fn pods_for_the_next_step_are_asked_for_before_its_time_and_never_while_held() {
     for (min_window, asked) in [(7, 0), (60, 0), (61, 1), (300, 240)] {
         assert_eq!(
             asked_ahead(min_window, false),

@@ -7,8 +7,8 @@ use super::{
     SafeTarget, Split, Stage, State, Then, Verdict,
 };
 
-/// The next step's pods are asked for so long before a step's shortest stay is over: most pods are
-/// ready by then, and idle no longer.
+/// The next step's pods are asked for so long before this step may be over at the earliest, counted
+/// from its weight: most pods are ready by then, and not idle for much longer.
 const AHEAD: Millis = Millis::from_secs(60);
 
 impl Pass<'_> {
@@ -54,6 +54,13 @@ impl Pass<'_> {
         if let Some(reason) = self.waiting(attempt).or_else(|| self.obstacle(attempt)) {
             return self.stay(state, attempt, reason);
         }
+        let decision = self.on_evidence(state, attempt, step);
+        self.ahead(decision, attempt, step)
+    }
+
+    /// Nothing stands in the way: what the evidence says.
+    fn on_evidence(&self, state: &State, attempt: &Attempt, step: usize) -> Decision {
+        let judged = self.judged(attempt, step);
         let Some(judged) = judged.filter(|judged| judged.at >= attempt.since) else {
             // Evidence from before the weight was written speaks of another weight.
             return self.look_again(self.stay(state, attempt, Reason::RouteNotProgrammed));
@@ -79,26 +86,34 @@ impl Pass<'_> {
             window: Some(self.now),
             ..attempt.clone()
         };
-        let decision = self.look_again(self.stay(state, &opened, Reason::MinWindow));
-        match self.plan.steps.get(step) {
-            Some(planned) => self.ahead(decision, attempt, step, self.now + planned.min_window),
-            None => decision,
+        let mut decision = self.look_again(self.stay(state, &opened, Reason::MinWindow));
+        if let Some(planned) = self.plan.steps.get(step) {
+            let over = self.now + planned.min_window;
+            decision.wake_at = decision.wake_at.map(|again| again.min(over));
         }
+        decision
     }
 
-    /// Asks for the pods of the next step shortly before this one's shortest stay is over, so that
-    /// the raise need not wait for them. Wakes for that, and when the stay is over.
-    fn ahead(&self, mut decision: Decision, attempt: &Attempt, step: usize, over: Millis) -> Decision {
+    /// Asks for the pods of the next step when this one may soon be over, so that the raise need not
+    /// wait for them; not for a step that is held or blind, and not twice.
+    fn ahead(&self, mut decision: Decision, attempt: &Attempt, step: usize) -> Decision {
+        let goes_on = matches!(
+            decision.reason,
+            Reason::RouteNotProgrammed | Reason::TooFew | Reason::MinWindow | Reason::Undecided
+        );
         let canary = &self.facts.canary;
         let asked = canary.revision.as_ref() != Some(&attempt.revision) || canary.desired >= canary.needed_next;
-        let ask_at = over - AHEAD;
-        let wake_at = if asked || self.now >= ask_at { over } else { ask_at };
-        if !asked && self.now >= ask_at {
+        let Some(planned) = self.plan.steps.get(step).filter(|_| goes_on && !asked) else {
+            return decision;
+        };
+        let ask_at = attempt.since + planned.min_window - AHEAD;
+        if self.now >= ask_at {
             decision.effects.push(Effect::ScaleCanary {
                 step: step.saturating_add(1),
             });
+        } else {
+            decision.wake_at = Some(decision.wake_at.map_or(ask_at, |at| at.min(ask_at)));
         }
-        decision.wake_at = Some(decision.wake_at.map_or(wake_at, |again| again.min(wake_at)));
         decision
     }
 
@@ -123,8 +138,9 @@ impl Pass<'_> {
         };
         let stayed = self.now - since;
         if stayed < planned.min_window {
-            let decision = self.stay(state, attempt, Reason::MinWindow);
-            return self.ahead(decision, attempt, step, since + planned.min_window);
+            let mut decision = self.stay(state, attempt, Reason::MinWindow);
+            decision.wake_at = Some(since + planned.min_window);
+            return decision;
         }
         if let Verdict::Pass(reason) = judged.verdict {
             return self.advance(state, attempt, step, reason);
