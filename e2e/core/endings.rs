@@ -1,10 +1,10 @@
 //! The gate or the Deployment goes away.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::passing::{nothing_is_left, rejected};
 use super::{at_weight, lingering};
-use crate::support::objects::image;
+use crate::support::objects::{image, with};
 use crate::support::space::{Space, played};
 use crate::support::{PATIENCE, eventually};
 
@@ -48,6 +48,35 @@ async fn a_gate_deleted_in_flight_puts_the_route_back_and_rolls_nothing_out() {
         space.push("v2").await;
         at_weight(space, 25).await;
         delete_gate(space, &route).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gate_that_cannot_be_understood_any_more_can_be_mended_or_deleted() {
+    played("stalled", async |space| {
+        space.team(2).await;
+        let _operator = space.operator().await;
+        space.adopted(&space.gate()).await;
+        let senseless = with(space.gate(), &json!({"spec": {"analysis": {"slo": "100%"}}}));
+        let says = |reason: &'static str| move |status: &Value| status["reason"] == reason;
+        space.apply(&senseless).await;
+        space.until_gate("it says so", says("Invalid")).await;
+        space.apply(&space.gate()).await;
+        space.until_gate("it is mended", says("AtRest")).await;
+
+        space.apply(&senseless).await;
+        space.until_gate("it says so again", says("Invalid")).await;
+        space.delete("ReleaseGate", "checkout").await;
+        eventually("the gate is gone", PATIENCE, async || {
+            match space.get("ReleaseGate", "checkout").await {
+                None => Ok(()),
+                Some(gate) => Err(format!("{}", gate["status"])),
+            }
+        })
+        .await;
+        let live = space.the("Deployment", "checkout").await;
+        assert!(live["metadata"]["labels"].is_null(), "our labels are gone: {live}");
     })
     .await;
 }

@@ -85,6 +85,15 @@ pub fn draft(
     })
 }
 
+/// The gate with defaults for everything but what it is about. A gate that goes must find its way
+/// out, whatever else cannot be understood about it.
+#[must_use]
+pub fn bare(gate: &ReleaseGate) -> Option<ReleaseGate> {
+    let spec = serde_json::json!({"target": gate.spec.target, "traffic": gate.spec.traffic});
+    let spec = serde_json::from_value(spec).ok()?;
+    Some(ReleaseGate { spec, ..gate.clone() })
+}
+
 /// The name of an attempt's CanaryAnalysis: fixed, so that creating it twice is creating it once.
 #[must_use]
 pub fn name(gate: &str, epoch: i64) -> String {

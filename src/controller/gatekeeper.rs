@@ -86,6 +86,7 @@ async fn pass(gate: &ReleaseGate, context: &Context) -> Result<Action, Error> {
         Ok(frozen) => frozen,
         Err(invalid) => return stalled(context, gate, &key, &invalid).await,
     };
+    context.memory.accept(&key);
     let subject = Subject {
         gate,
         key,
@@ -146,10 +147,14 @@ async fn plan(
             context.asked(&gate.spec.analysis),
         );
         let draft = |asked| frozen::draft(gate, asked, (&revision, 0, 0));
-        return Ok(context
-            .memory
-            .draft(of, asked, draft)
-            .map_err(|invalid| invalid.to_string()));
+        let drafted = context.memory.draft(of, asked.clone(), draft);
+        return Ok(match frozen::bare(gate) {
+            Some(bare) if drafted.is_err() && gate.metadata.deletion_timestamp.is_some() => {
+                frozen::draft(&bare, asked, (&revision, 0, 0)).map(Arc::new)
+            }
+            _ => drafted,
+        }
+        .map_err(|invalid| invalid.to_string()));
     };
     let known = context.memory.get(key, &uid).frozen;
     if let Some(known) = known.filter(|known| known.spec.epoch == attempt.epoch && known.object.is_some()) {
