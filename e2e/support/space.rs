@@ -3,6 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures::FutureExt as _;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
@@ -273,7 +274,8 @@ impl Space {
 
     /// Somebody asks for something, and it is answered.
     pub async fn ask(&self, verb: &str) -> Value {
-        let name = format!("{}-{}", verb.to_lowercase(), self.list("GateAction").await.len());
+        static ASKED: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{}-{}", verb.to_lowercase(), ASKED.fetch_add(1, Ordering::Relaxed));
         self.answer(&objects::action(&name, verb, "the test wants it")).await
     }
 
