@@ -31,6 +31,7 @@ docs: ## The documentation builds without warnings
 integration: ## Against a stand-in of GitHub; releases on a real API server, and with real pods and traffic
 	cargo test --locked --features crash-points --test github
 	@e2e/run --quick core
+	@e2e/run older
 	@e2e/run --quick cluster
 
 e2e: ## Every scenario, the long ones too; one with `make e2e SCENARIO=name`
