@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// The longest that a status gives way: a hundred weights are written in less.
-const MOMENT: Duration = Duration::from_secs(1);
+/// The longest that a status gives way.
+const MOMENT: Duration = Duration::from_millis(250);
 
 /// Counts writes of routes that are under way.
 #[derive(Debug)]
