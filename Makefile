@@ -28,12 +28,15 @@ deny: ## Licences, bans and sources of everything in the tree
 docs: ## The documentation builds without warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
-integration: ## Against a stand-in of GitHub, and whole releases on a real API server and Prometheus
+integration: ## Against a stand-in of GitHub; releases on a real API server, and with real pods and traffic
 	cargo test --locked --features crash-points --test github
-	@e2e/run core passing
+	@e2e/run --quick core
+	@e2e/run older
+	@e2e/run --quick cluster
 
-e2e: ## All scenarios, then those with real pods and traffic; one with `make e2e SCENARIO=name`
+e2e: ## Every scenario, the long ones too; one with `make e2e SCENARIO=name`
 	@e2e/run core $(SCENARIO)
+	@e2e/run older $(SCENARIO)
 	@e2e/run cluster $(SCENARIO)
 
 bench: ## What it costs, on a real API server with faked pods

@@ -88,7 +88,11 @@ total() {
 since() { awk -v from="$released" -v at="$(date -d "${1:-now}" +%s%3N)" 'BEGIN {printf "%5.1f s", (at - from) / 1000}'; }
 
 # prometheus SIGNAL: STOP freezes it, connections open and nothing answered; CONT lets it go on.
-prometheus() { pkill "-$1" -f "^prometheus --config.file=$state/conf/prometheus.yaml "; }
+prometheus() {
+  local pid
+  read -r pid _ < "$state/pid"
+  nsenter --pid="/proc/$pid/ns/pid" -- kill -s "$1" "$(< "$state/run/prometheus")"
+}
 
 # follow SECONDS REASON [WEIGHT]: tells a release until it ends, and fails unless it ends with the
 # reason. With a weight, Prometheus is frozen as soon as the release is judged there.

@@ -2,7 +2,8 @@
 //!
 //! `core` has a real API server with its controllers and a real Prometheus. Kubelet, gateway and
 //! traffic are played by [`support::world`], so that every moment can be reached. `cluster` has a
-//! node, a gateway and real traffic.
+//! node, a gateway and real traffic. `older` is `core` without the policies that only Kubernetes 1.36
+//! and later have.
 
 #![expect(
     clippy::unwrap_used,
@@ -13,4 +14,5 @@
 
 mod cluster;
 mod core;
+mod older;
 mod support;

@@ -75,7 +75,25 @@ struct Source {
     code: String,
 }
 
+/// What is shipped.
 fn sources() -> Vec<Source> {
+    let mut found = all();
+    let tests = test_files(&found);
+    found.retain(|source| !tests.contains(&source.path));
+    assert!(found.len() > 20, "the walk found the sources");
+    found
+}
+
+/// Files with nothing but tests.
+fn tests() -> Vec<Source> {
+    let all = all();
+    let tests = test_files(&all);
+    let found: Vec<_> = all.into_iter().filter(|source| tests.contains(&source.path)).collect();
+    assert!(found.len() > 20, "the walk found the tests");
+    found
+}
+
+fn all() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
     for path in files(&root) {
@@ -94,13 +112,10 @@ fn sources() -> Vec<Source> {
             .to_owned();
         found.push(Source { path, room, code });
     }
-    let tests = test_files(&found);
-    found.retain(|source| !tests.contains(&source.path));
-    assert!(found.len() > 20, "the walk found the sources");
     found
 }
 
-/// Files that a room declares for tests only: budgets and directions are for what is shipped.
+/// Files that a room declares for tests only: they have a budget of their own, and no directions.
 fn test_files(all: &[Source]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for source in all {
@@ -239,6 +254,26 @@ fn files_and_functions_stay_small_and_say_what_they_are() {
                 }
                 begun = None;
             }
+        }
+    }
+    none("too large or badly named", &offences);
+}
+
+/// A test may be a long table, but a file of tests is read as a whole too.
+#[test]
+fn files_of_tests_stay_small_and_say_what_they_are() {
+    let mut offences = Vec::new();
+    for source in tests() {
+        let name = source.path.file_stem().expect("a name").to_string_lossy().into_owned();
+        if NAMES.contains(&name.as_str()) {
+            offences.push(format!("{}: a name that says nothing", source.path.display()));
+        }
+        let lines = source.code.lines().count();
+        if lines > FILE_LINES {
+            offences.push(format!(
+                "{}: {lines} lines, at most {FILE_LINES}",
+                source.path.display()
+            ));
         }
     }
     none("too large or badly named", &offences);

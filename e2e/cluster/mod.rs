@@ -1,10 +1,10 @@
 //! Scenarios with a node, a gateway, real pods and real traffic. One at a time: they are counted.
 
+mod aborts;
+mod blind;
 mod github;
 mod releases;
 mod shares;
-
-mod blind;
 mod traffic;
 
 use serde_json::{Value, json};

@@ -1,6 +1,7 @@
 //! Load through the gateway, counted by the client and at the pods.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -13,13 +14,21 @@ use crate::support::{PATIENCE, eventually, setting};
 /// A running load generator; it ends with the test.
 pub struct Load {
     child: Child,
+    /// What it prints.
+    lines: PathBuf,
 }
 
 impl Space {
     /// Sends so many requests a second to the team's host from now on.
     pub async fn load(&self, rate: u32) -> Load {
+        self.load_traced(rate, "").await
+    }
+
+    /// The same, and notes when each answer of one version came.
+    pub async fn load_traced(&self, rate: u32, version: &str) -> Load {
         let gateway = setting("TOLLGATE_E2E_GATEWAY");
         self.until_served(&gateway).await;
+        let lines = self.logs.join("load.json");
         let mut command = Command::new("load");
         command
             .args(["-summary", "-duration", "20m", "-max-requests", "10000000"])
@@ -30,14 +39,15 @@ impl Space {
                 &self.host(),
                 "-rate",
                 &rate.to_string(),
+                "-trace",
+                version,
             ])
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdout(std::fs::File::create(&lines).unwrap())
             .stderr(Stdio::inherit())
             .kill_on_drop(true);
-        Load {
-            child: command.spawn().expect("the load generator; it comes with the rig"),
-        }
+        let child = command.spawn().expect("the load generator; it comes with the rig");
+        Load { child, lines }
     }
 
     async fn until_served(&self, gateway: &str) {
@@ -61,14 +71,26 @@ impl Space {
 impl Load {
     /// Ends it, and says what the client has seen in all.
     pub async fn stop(self) -> Value {
+        self.stop_traced().await.0
+    }
+
+    /// The same, and when the answers of the traced version came, in milliseconds since 1970.
+    pub async fn stop_traced(mut self) -> (Value, Vec<i64>) {
         let pid = self.child.id().expect("the load generator is running").to_string();
         let sent = Command::new("kill").args(["-s", "TERM", &pid]).status().await.unwrap();
         assert!(sent.success(), "the load generator had ended");
-        let output = tokio::time::timeout(Duration::from_secs(30), self.child.wait_with_output()).await;
-        let output = output.expect("the load generator ends").unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        let summary = text.lines().last().expect("a summary");
-        serde_json::from_str(summary).unwrap_or_else(|error| panic!("{error}: {summary}"))
+        let ended = tokio::time::timeout(Duration::from_secs(30), self.child.wait()).await;
+        ended.expect("the load generator ends").unwrap();
+        let text = std::fs::read_to_string(&self.lines).unwrap();
+        let mut lines: Vec<Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+            .collect();
+        let summary = lines.pop().expect("a summary");
+        (
+            summary,
+            lines.iter().filter_map(|line| line["answered"].as_i64()).collect(),
+        )
     }
 }
 

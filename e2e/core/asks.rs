@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 
 use super::passing::{promoted, rejected};
 use super::{at_weight, lingering};
-use crate::support::objects::action;
+use crate::support::objects::{action, with};
 use crate::support::space::{Space, played};
 use crate::support::world::canary_weight;
+use crate::support::{PATIENCE, eventually};
 
 fn answer(action: &Value) -> (&str, &str) {
     let text = |field: &str| action["status"][field].as_str().unwrap_or_default();
@@ -39,7 +40,21 @@ async fn a_release_is_held_resumed_promoted_aborted_and_tried_again_by_people() 
             "Refused",
             "there is nothing to try again yet"
         );
-        assert_eq!(answer(&space.ask("Hold").await), ("Granted", "Requested"));
+        let other = with(
+            action("other", "Promote", "late"),
+            &json!({"spec": {"revision": "0123456789"}}),
+        );
+        let refused = space.answer(&other).await;
+        assert_eq!(answer(&refused), ("Refused", "OtherRevision"), "{refused}");
+        let revision = space.the("ReleaseGate", "checkout").await["status"]["revision"].clone();
+        let revision = revision.as_str().unwrap().to_owned();
+        let message = refused["status"]["message"].as_str().unwrap();
+        assert!(message.contains(&revision), "{message}");
+        let named = with(
+            action("named", "Hold", "wait"),
+            &json!({"spec": {"revision": &revision[..6]}}),
+        );
+        assert_eq!(answer(&space.answer(&named).await), ("Granted", "Requested"));
         stays(space, 25).await;
         assert_eq!(answer(&space.ask("Resume").await), ("Granted", "Requested"));
         let status = space
@@ -70,6 +85,31 @@ async fn a_release_is_held_resumed_promoted_aborted_and_tried_again_by_people() 
             [None, Some(5), Some(25), Some(95), Some(100), None],
             "{weights:?}"
         );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_what_was_asked_and_answered_the_newest_twenty_stay() {
+    played("asks-often", async |space| {
+        space.team(2).await;
+        let _operator = space.operator().await;
+        space.adopted(&lingering(space)).await;
+        for number in 0..23 {
+            let asked = action(&format!("ask-{number:02}"), "Resume", "once more");
+            assert_eq!(answer(&space.answer(&asked).await), ("Refused", "AtRest"));
+        }
+        eventually("the oldest are gone", PATIENCE, async || {
+            let left = space.list("GateAction").await;
+            let has = |name: &str| left.iter().any(|action| action["metadata"]["name"] == name);
+            let few = left.len() <= 22 && !has("ask-00") && has("ask-22");
+            if few {
+                Ok(())
+            } else {
+                Err(format!("{} are left", left.len()))
+            }
+        })
+        .await;
     })
     .await;
 }

@@ -27,6 +27,12 @@ async fn held(space: &Space, how: &str) -> Value {
     space.until_gate(&what, |status| status["reason"] == "NoEvidence").await
 }
 
+/// Since when there was no evidence, and what came or comes of it.
+fn says(status: &Value, words: &[&str]) {
+    let message = status["message"].as_str().unwrap();
+    assert!(words.iter().all(|word| message.contains(word)), "{message}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_blinds_the_judge_holds_the_weight_and_ends_at_the_deadline() {
     played("blind", async |space| {
@@ -92,9 +98,11 @@ async fn metrics_that_vanish_are_no_evidence_and_a_quiet_service_is_too_few() {
         space.push("v2").await;
         at_weight(space, 25).await;
         space.world().visible(false);
-        held(space, "the metrics vanished").await;
+        let status = held(space, "the metrics vanished").await;
+        says(&status, &["No complete evidence since ", "; aborted at "]);
         let status = rejected(space).await;
         assert_eq!(status["attempt"]["why"], "EvidenceDeadline", "{status}");
+        says(&status, &["no complete evidence since ", " UTC, for ", "(limit 30s)"]);
 
         space.world().visible(true);
         space.world().rate(0.0);

@@ -1,11 +1,19 @@
 //! The template changes again: in flight, at the end, or back.
 
+use serde_json::json;
+
 use super::passing::{promoted, promoted_after, rejected};
 use super::{at_weight, lingering};
 use crate::support::objects::image;
 use crate::support::operator::Start;
-use crate::support::space::played;
+use crate::support::space::{Space, played};
 use crate::support::{PATIENCE, eventually};
+
+/// The Deployment says from which commit its template comes.
+async fn comes_from(space: &Space, commit: &str) {
+    let annotation = json!({"metadata": {"annotations": {"tollgate.dev/commit": commit}}});
+    space.patch("Deployment", "checkout", annotation).await.unwrap();
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_newer_revision_in_flight_starts_over_and_the_older_never_rolls_out() {
@@ -13,14 +21,21 @@ async fn a_newer_revision_in_flight_starts_over_and_the_older_never_rolls_out() 
         space.team(2).await;
         let _operator = space.operator().await;
         space.adopted(&lingering(space)).await;
+        let commits = ["a", "b"].map(|digit| digit.repeat(40));
+        comes_from(space, &commits[0]).await;
         space.push("v2").await;
         at_weight(space, 25).await;
         space.world().forget_weights();
+        comes_from(space, &commits[1]).await;
         space.push("v3").await;
         space
             .until_gate("a second attempt", |status| status["epoch"] == 2)
             .await;
         at_weight(space, 25).await;
+        for (analysis, commit) in ["checkout-1", "checkout-2"].iter().zip(&commits) {
+            let frozen = &space.the("CanaryAnalysis", analysis).await["spec"]["commit"];
+            assert_eq!(frozen, commit.as_str(), "{analysis}: each attempt has its own commit");
+        }
         let weights = space.world().weights();
         assert_eq!(
             weights.get(..2),
@@ -73,7 +88,7 @@ async fn the_proven_template_and_a_restart_are_released_at_once() {
 }
 
 /// The ReplicaSet of the Deployment that has this field.
-async fn newest_set(space: &crate::support::space::Space, pointer: &str) -> String {
+async fn newest_set(space: &Space, pointer: &str) -> String {
     eventually("a ReplicaSet for the restart", PATIENCE, async || {
         let sets = space.list("ReplicaSet").await;
         let found = sets.iter().find(|set| set.pointer(pointer).is_some());
@@ -98,15 +113,24 @@ async fn a_push_that_wins_against_the_release_of_the_hold_is_not_rolled_out() {
 
         let pushed = space.push("v3").await;
         assert_eq!(pushed["spec"]["paused"], true, "held as ever");
+        space.world().forget_weights();
         let _operator = space.operator_as(&Start::named("one")).await;
         space
-            .until_gate("the newer template is seen", |status| status["reason"] == "Superseded")
+            .until_gate("a second attempt", |status| status["epoch"] == 2)
             .await;
-        at_weight(space, 100).await;
-        assert_eq!(space.asked_for().await, [image("v1")], "nothing unproven rolled out");
-
-        space.push("v2").await;
-        promoted_after(space, "v2", &before).await;
+        promoted_after(space, "v3", &before).await;
+        let weights = space.world().weights();
+        assert_eq!(
+            weights.get(..3),
+            Some(&[Some(100), Some(0), None][..]),
+            "all of stable still runs what is proven: back to it, then over again: {weights:?}"
+        );
+        let sets = space.list("ReplicaSet").await;
+        let rolled = |set: &&serde_json::Value| {
+            set["metadata"]["ownerReferences"][0]["name"] == "checkout"
+                && set["spec"]["template"]["spec"]["containers"][0]["image"] == image("v2").as_str()
+        };
+        assert_eq!(sets.iter().filter(rolled).count(), 0, "v2 was never rolled out");
     })
     .await;
 }

@@ -78,7 +78,7 @@ impl Story {
     /// Whether it is over.
     async fn ended(self, space: &Space, adopted: &Value) -> Result<(), String> {
         let gate = space.get("ReleaseGate", "checkout").await;
-        let status = gate.as_ref().map(|gate| &gate["status"]).unwrap_or(&Value::Null);
+        let status = gate.as_ref().map_or(&Value::Null, |gate| &gate["status"]);
         let over = match self {
             Self::Promoted => {
                 status["attempt"].is_null() && status["stable"].is_string() && status["stable"] != *adopted
@@ -281,6 +281,7 @@ crashes! {
     at_the_commit_point: "write-route", 3, [Promoted];
     at_the_release_of_the_hold: "release", 1, [Promoted];
     at_the_restoration: "restore", 1, [Promoted, Rejected];
+    at_the_hand_back: "hand-back", 1, [Promoted, Rejected];
     at_the_removal: "remove", 1, [Promoted, Rejected];
     at_the_first_status: "status", 1, [Promoted];
     at_a_later_status: "status", 4, [Promoted, Rejected];

@@ -1,10 +1,10 @@
 //! The gate or the Deployment goes away.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::passing::{nothing_is_left, rejected};
 use super::{at_weight, lingering};
-use crate::support::objects::image;
+use crate::support::objects::{image, with};
 use crate::support::space::{Space, played};
 use crate::support::{PATIENCE, eventually};
 
@@ -19,7 +19,9 @@ async fn delete_gate(space: &Space, route: &Value) {
     .await;
     let after = space.the("HTTPRoute", "checkout").await;
     assert_eq!(after["spec"], route["spec"], "the route is the team's");
-    assert!(after["metadata"]["labels"].is_null(), "{}", after["metadata"]);
+    for field in ["labels", "annotations"] {
+        assert_eq!(after["metadata"][field], route["metadata"][field], "no fence is left");
+    }
     nothing_is_left(space).await;
     let live = space.the("Deployment", "checkout").await;
     assert!(
@@ -51,6 +53,35 @@ async fn a_gate_deleted_in_flight_puts_the_route_back_and_rolls_nothing_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gate_that_cannot_be_understood_any_more_can_be_mended_or_deleted() {
+    played("stalled", async |space| {
+        space.team(2).await;
+        let _operator = space.operator().await;
+        space.adopted(&space.gate()).await;
+        let senseless = with(space.gate(), &json!({"spec": {"analysis": {"slo": "100%"}}}));
+        let says = |reason: &'static str| move |status: &Value| status["reason"] == reason;
+        space.apply(&senseless).await;
+        space.until_gate("it says so", says("Invalid")).await;
+        space.apply(&space.gate()).await;
+        space.until_gate("it is mended", says("AtRest")).await;
+
+        space.apply(&senseless).await;
+        space.until_gate("it says so again", says("Invalid")).await;
+        space.delete("ReleaseGate", "checkout").await;
+        eventually("the gate is gone", PATIENCE, async || {
+            match space.get("ReleaseGate", "checkout").await {
+                None => Ok(()),
+                Some(gate) => Err(format!("{}", gate["status"])),
+            }
+        })
+        .await;
+        let live = space.the("Deployment", "checkout").await;
+        assert!(live["metadata"]["labels"].is_null(), "our labels are gone: {live}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gate_deleted_after_an_abort_leaves_the_refused_template_paused() {
     played("delete-late", async |space| {
         space.team(2).await;
@@ -60,6 +91,12 @@ async fn a_gate_deleted_after_an_abort_leaves_the_refused_template_paused() {
         space.world().canary_fails(0.2);
         space.push("v2").await;
         rejected(space).await;
+        let fence =
+            &space.the("HTTPRoute", "checkout").await["metadata"]["annotations"]["traffic.tollgate.dev/checkout"];
+        assert!(
+            fence.as_str().is_some_and(|note| note.contains(r#""fenced":true"#)),
+            "the fence stays while the gate lives: {fence}"
+        );
         delete_gate(space, &route).await;
     })
     .await;

@@ -19,8 +19,30 @@ async fn a_canary_that_never_gets_ready_gets_no_traffic_and_is_given_up() {
         space.push("v2-crash").await;
         let status = rejected(space).await;
         assert_eq!(status["attempt"]["why"], "CanaryDeadline", "{status}");
+        let message = status["message"].as_str().unwrap();
+        assert!(
+            message.contains("pods ready since ") && message.contains("(limit 8s)"),
+            "{message}"
+        );
         let weights = space.world().weights();
         assert!(weights.iter().all(|weight| weight.unwrap_or(0) == 0), "{weights:?}");
+        assert_eq!(space.asked_for().await, [image("v1")]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_that_loses_its_last_pod_while_it_serves_ends_the_release_without_evidence() {
+    played("lost", async |space| {
+        space.team(2).await;
+        let _operator = space.operator().await;
+        space.adopted(&lingering(space)).await;
+        space.push("v2").await;
+        at_weight(space, 25).await;
+        space.world().rate(0.0);
+        space.world().takes_down_the_canary(space).await;
+        let status = rejected(space).await;
+        assert_eq!(status["attempt"]["why"], "CanaryLost", "{status}");
         assert_eq!(space.asked_for().await, [image("v1")]);
     })
     .await;

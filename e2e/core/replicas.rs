@@ -7,6 +7,9 @@ use super::{at_weight, lingering};
 use crate::support::operator::{Operator, Start};
 use crate::support::space::{Space, played};
 
+/// How long a leader sleeps: several times the length of the lease.
+const FROZEN: Duration = Duration::from_secs(60);
+
 async fn pair(space: &Space) -> (Operator, Operator) {
     let first = space.operator_as(&Start::named("one")).await;
     first.until_leading().await;
@@ -55,12 +58,14 @@ async fn a_leader_that_was_frozen_never_raises_when_it_wakes() {
         space.adopted(&space.gate()).await;
         space.push("v2").await;
         at_weight(space, 5).await;
+        let frozen = Instant::now();
         first.freeze().await;
         second.until_leading().await;
         assert_eq!(space.ask("Abort").await["status"]["answer"], "Granted");
         rejected(space).await;
         space.world().forget_weights();
 
+        tokio::time::sleep(FROZEN.saturating_sub(frozen.elapsed())).await;
         first.thaw().await;
         first.until_ready().await;
         let until = Instant::now() + Duration::from_secs(15);

@@ -3,8 +3,13 @@
 # the rig's namespaces.
 pki=$state/pki conf=$state/conf
 
-# run NAME CMD...: in the background, with a log of its own.
-run() { local name=$1; shift; "$@" > "$state/log/$name.log" 2>&1 < /dev/null & }
+# run NAME CMD...: in the background, with a log of its own. Its process id, in the rig's own
+# numbering, is noted in run/NAME.
+run() {
+  local name=$1; shift
+  "$@" > "$state/log/$name.log" 2>&1 < /dev/null &
+  echo $! > "$state/run/$name"
+}
 
 apiserver_ready() { curl -sf --cacert "$pki/ca.crt" --cert "$pki/admin.crt" --key "$pki/admin.key" "https://$node_ip:6443/readyz"; }
 

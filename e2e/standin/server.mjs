@@ -71,6 +71,9 @@ const server = http.createServer((request, response) => {
     response.end(JSON.stringify({ message: `the stand-in failed: ${error.stack}` }));
   });
 });
+// GitHub keeps idle connections for longer than Node's 5 s. Were they closed here just as a busy
+// client asks, its call would be lost without a fault that anybody asked for.
+server.keepAliveTimeout = 120_000;
 server.listen(Number(process.env.STANDIN_PORT ?? 0), host, () => {
   const origin = `http://${host}:${server.address().port}`;
   base = `${origin}${prefix}`;

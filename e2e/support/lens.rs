@@ -127,9 +127,9 @@ fn twice(body: &mut Value) {
     let replica = |name: &str| {
         let series = series.iter().cloned();
         let mut marked: Vec<Value> = series.collect();
-        marked
-            .iter_mut()
-            .for_each(|one| one["metric"]["prometheus_replica"] = json!(name));
+        for one in &mut marked {
+            one["metric"]["prometheus_replica"] = json!(name);
+        }
         marked
     };
     let both = [replica("a"), replica("b")].concat();

@@ -21,6 +21,7 @@ pub fn resource(kind: &str) -> ApiResource {
         "ReleaseGate" => ("tollgate.dev", "v1alpha1", "releasegates"),
         "CanaryAnalysis" => ("tollgate.dev", "v1alpha1", "canaryanalyses"),
         "GateAction" => ("tollgate.dev", "v1alpha1", "gateactions"),
+        "MutatingWebhookConfiguration" => ("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations"),
         "EvidenceSource" => ("tollgate.dev", "v1alpha1", "evidencesources"),
         other => panic!("the tests know no {other}"),
     };

@@ -3,6 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures::FutureExt as _;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
@@ -115,7 +116,9 @@ impl Space {
 
     pub fn api(&self, kind: &str) -> Api<DynamicObject> {
         match kind {
-            "EvidenceSource" | "Namespace" => Api::all_with(self.client.clone(), &resource(kind)),
+            "EvidenceSource" | "Namespace" | "MutatingWebhookConfiguration" => {
+                Api::all_with(self.client.clone(), &resource(kind))
+            }
             kind => Api::namespaced_with(self.client.clone(), &self.name, &resource(kind)),
         }
     }
@@ -271,10 +274,15 @@ impl Space {
 
     /// Somebody asks for something, and it is answered.
     pub async fn ask(&self, verb: &str) -> Value {
-        let name = format!("{}-{}", verb.to_lowercase(), self.list("GateAction").await.len());
-        self.create(&objects::action(&name, verb, "the test wants it"))
-            .await
-            .unwrap();
+        static ASKED: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{}-{}", verb.to_lowercase(), ASKED.fetch_add(1, Ordering::Relaxed));
+        self.answer(&objects::action(&name, verb, "the test wants it")).await
+    }
+
+    /// Creates a request and waits for its answer.
+    pub async fn answer(&self, action: &Value) -> Value {
+        let name = self.create(action).await.unwrap()["metadata"]["name"].clone();
+        let name = name.as_str().unwrap().to_owned();
         self.until("the request is answered", "GateAction", &name, |action| {
             action["status"]["answer"].is_string()
         })

@@ -110,19 +110,34 @@ impl World {
 
     /// One of stable's pods is not ready any more, for good.
     pub async fn takes_down_a_stable_pod(&self, space: &Space) {
-        let name = {
-            let mut state = self.shared.lock().unwrap();
-            let mut stable = state.ready.iter().filter(|(_, canary)| !**canary);
-            let name = stable.next().expect("a ready stable pod").0.clone();
-            state.down.insert(name.clone());
-            name
-        };
+        let stable = self.pods(false).into_iter().next().expect("a ready stable pod");
+        self.take_down(space, &stable).await;
+    }
+
+    /// None of the canary's pods is ready any more, for good.
+    pub async fn takes_down_the_canary(&self, space: &Space) {
+        for pod in self.pods(true) {
+            self.take_down(space, &pod).await;
+        }
+    }
+
+    /// Ready pods of stable or of the canary.
+    fn pods(&self, canary: bool) -> Vec<String> {
+        let state = self.shared.lock().unwrap();
+        let ready = state.ready.iter().filter(|(_, role)| **role == canary);
+        ready.map(|(name, _)| name.clone()).collect()
+    }
+
+    async fn take_down(&self, space: &Space, pod: &str) {
+        self.change(|state| {
+            state.down.insert(pod.to_owned());
+        });
         let ready =
             json!({"type": "Ready", "status": "False", "lastTransitionTime": jiff::Timestamp::now().to_string()});
         let patch = Patch::Merge(json!({"status": {"conditions": [ready]}}));
         space
             .api("Pod")
-            .patch_status(&name, &PatchParams::default(), &patch)
+            .patch_status(pod, &PatchParams::default(), &patch)
             .await
             .unwrap();
     }

@@ -38,6 +38,12 @@ const OPERATOR: &[Rule] = &[
         verbs: READ,
     },
     Rule {
+        why: "answered requests beyond the newest 20 of a gate are removed",
+        groups: &["tollgate.dev"],
+        resources: &["gateactions"],
+        verbs: &["delete"],
+    },
+    Rule {
         why: "answers and state",
         groups: &["tollgate.dev"],
         resources: &[

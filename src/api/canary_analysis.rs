@@ -39,6 +39,11 @@ pub struct CanaryAnalysisSpec {
     /// The revision on trial.
     #[schemars(length(min = 1, max = 64))]
     pub revision: String,
+    /// The commit that the revision was made from, as the Deployment said when the attempt began;
+    /// for reports to GitHub alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub commit: Option<String>,
     /// The number of the attempt.
     #[serde(default)]
     pub epoch: i64,
@@ -161,7 +166,7 @@ pub struct AnalysisStatus {
     pub decisions: Vec<DecisionEntry>,
     /// The judge's own memory, so that a restart goes on where it stopped; not for reading.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16384))]
+    #[schemars(length(max = 49152))]
     pub judge_state: Option<String>,
 }
 

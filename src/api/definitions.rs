@@ -160,6 +160,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn a_bad_gate_is_refused_with_a_message_that_says_what_is_wrong() {
         let metric = |metric: Value| with("/spec/analysis/metrics", json!([metric]));
         let errors = || json!({"preset": "gateway-errors"});

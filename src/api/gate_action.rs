@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::decision::Verb;
 
-/// What is asked of a gate, once.
+/// What is asked of a gate, once. When it is answered and 20 newer ones of its gate are too, it is
+/// removed; the decision it led to stays in the CanaryAnalysis and in the audit log, with its signer.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "tollgate.dev",
@@ -17,7 +18,7 @@ use crate::decision::Verb;
     shortname = "ga",
     category = "tollgate",
     derive = "PartialEq",
-    doc = "What someone asked of a gate. Creating it is asking; it is answered once, in its status, and never changes.",
+    doc = "What someone asked of a gate. Creating it is asking; it is answered once, in its status, and never changes. The newest 20 answered ones of a gate are kept.",
     printcolumn(name = "GATE", type_ = "string", json_path = ".spec.gate"),
     printcolumn(name = "VERB", type_ = "string", json_path = ".spec.verb"),
     printcolumn(name = "SIGNER", type_ = "string", json_path = ".spec.signer"),
@@ -39,7 +40,8 @@ pub struct GateActionSpec {
     /// Resume, Abort sends all traffic back and refuses the revision, Retry tries a refused
     /// revision again, Approve consents where the policy asks for it.
     pub verb: Verb,
-    /// Only if this revision is on trial; otherwise the action is refused. Default: whichever is.
+    /// Only if this revision is on trial; otherwise the action is refused. The whole revision as
+    /// status shows it, or its first six characters or more. Default: whichever is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub revision: Option<String>,

@@ -250,15 +250,14 @@ fn stage(status: &AttemptStatus) -> Result<Stage, Invalid> {
     };
     Ok(match status.stage {
         StageWord::Preparing => Stage::Preparing,
-        StageWord::Stepping => match status.at_step.map(usize::try_from) {
-            Some(Ok(step)) => Stage::Stepping(step),
-            _ => {
-                let value = status
-                    .at_step
-                    .map_or_else(|| "nothing".to_owned(), |step| step.to_string());
-                return Err(Invalid::new("status.attempt.atStep", value, "a step, from 0"));
-            }
-        },
+        StageWord::Stepping => {
+            let step = status.at_step.and_then(|step| usize::try_from(step).ok());
+            let value = status
+                .at_step
+                .map_or_else(|| "nothing".to_owned(), |step| step.to_string());
+            let wrong = || Invalid::new("status.attempt.atStep", value, "a step, from 0");
+            Stage::Stepping(step.ok_or_else(wrong)?)
+        }
         StageWord::HandingOver => Stage::HandingOver,
         StageWord::Restoring => Stage::Restoring,
         StageWord::Aborting => Stage::Aborting(why()?),

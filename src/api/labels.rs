@@ -1,5 +1,9 @@
 //! Every label, annotation, finalizer and name of ours that is written to the cluster.
 
+pub use crate::routers::{CANARY_SUFFIX, MARK_PREFIX, SPLIT_LABEL as SPLIT};
+
+/// What our labels and annotations begin with, those on routes apart.
+pub const PREFIX: &str = "tollgate.dev/";
 /// Group of all our kinds.
 pub const GROUP: &str = "tollgate.dev";
 /// Version of all our kinds.
@@ -9,8 +13,6 @@ pub const VERSION: &str = "v1alpha1";
 pub const GATE: &str = "tollgate.dev/gate";
 /// Label of a Deployment whose changed template is held; its value is the gate's name.
 pub const HELD: &str = "tollgate.dev/held";
-/// Label of a route whose split is ours at the moment. The split policy matches by it.
-pub const SPLIT: &str = "tollgate.dev/split";
 /// Label of what we made: `canary` on the canary's Deployment, Service and pods.
 pub const ROLE: &str = "tollgate.dev/role";
 /// Label of a Deployment that is being brought to a proven revision; until the time in its value
@@ -19,9 +21,6 @@ pub const ROLE: &str = "tollgate.dev/role";
 pub const HANDOVER: &str = "tollgate.dev/handover";
 /// Annotation of a Deployment whose gate was deleted before its template was proven: it says so.
 pub const LEFT_PAUSED: &str = "tollgate.dev/left-paused";
-/// What every annotation begins with in which a gate keeps its mark on a route; the gate's name
-/// follows.
-pub const MARK_PREFIX: &str = "traffic.tollgate.dev/";
 /// Label of the canary's Deployment and pods: the revision they carry.
 pub const REVISION: &str = "tollgate.dev/revision";
 /// Finalizer of a gate: the route goes back to what the user wrote before the gate is gone.
@@ -31,8 +30,6 @@ pub const COMMIT: &str = "tollgate.dev/commit";
 
 /// Value of [`ROLE`] on what carries the revision on trial.
 pub const ROLE_CANARY: &str = "canary";
-/// What is appended to the name of a Service and of a Deployment for their canary.
-pub const CANARY_SUFFIX: &str = "-canary";
 
 /// Where the operator runs; its Secrets are read there and nowhere else.
 pub const NAMESPACE: &str = "tollgate-system";

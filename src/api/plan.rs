@@ -4,6 +4,7 @@
 //! the definitions in the cluster may be older or newer than this program.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -31,33 +32,26 @@ pub struct Terms<'a> {
     pub deadlines: &'a Deadlines,
 }
 
-impl ReleaseGateSpec {
-    /// What a release is decided by.
-    #[must_use]
-    pub const fn terms(&self) -> Terms<'_> {
-        Terms {
-            steps: self.steps.as_slice(),
-            analysis: &self.analysis,
-            policy: &self.policy,
-            canary: &self.canary,
-            deadlines: &self.deadlines,
+/// A gate and the record that freezes its terms state them in fields of the same names.
+macro_rules! stated_by {
+    ($($kind:ty),+) => {$(
+        impl $kind {
+            /// What a release is decided by.
+            #[must_use]
+            pub const fn terms(&self) -> Terms<'_> {
+                Terms {
+                    steps: self.steps.as_slice(),
+                    analysis: &self.analysis,
+                    policy: &self.policy,
+                    canary: &self.canary,
+                    deadlines: &self.deadlines,
+                }
+            }
         }
-    }
+    )+};
 }
 
-impl CanaryAnalysisSpec {
-    /// What the release is decided by.
-    #[must_use]
-    pub const fn terms(&self) -> Terms<'_> {
-        Terms {
-            steps: self.steps.as_slice(),
-            analysis: &self.analysis,
-            policy: &self.policy,
-            canary: &self.canary,
-            deadlines: &self.deadlines,
-        }
-    }
-}
+stated_by!(ReleaseGateSpec, CanaryAnalysisSpec);
 
 impl CanaryAnalysisSpec {
     /// The machine's plan.
@@ -136,10 +130,12 @@ impl Terms<'_> {
         };
         // Terms hold text and finite numbers only, which cannot fail to be written.
         let bytes = serde_json_canonicalizer::to_vec(&whole).unwrap_or_default();
-        Sha256::digest(&bytes)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        let mut hex = String::new();
+        for byte in Sha256::digest(&bytes) {
+            // Writing to a String cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+        }
+        hex
     }
 
     /// The steps with every window stated.
@@ -296,6 +292,7 @@ mod tests {
                 uid: "u-1".into(),
             }),
             revision: "abc".into(),
+            commit: None,
             epoch: 1,
             target: Arms {
                 workload: "checkout".into(),
@@ -380,6 +377,8 @@ mod tests {
         assert_eq!(again.clone().sealed(), again);
     }
 
+    type Change = fn(&mut ReleaseGateSpec);
+
     #[test]
     fn the_hash_of_a_policy_changes_with_every_part_of_it_and_with_nothing_else() {
         let before = ten_lines();
@@ -389,7 +388,6 @@ mod tests {
         same.spec.environment = "staging".into();
         same.spec.steps[0].min_window = Some("5m".into());
         assert_eq!(same.spec.terms().hash(), hash);
-        type Change = fn(&mut ReleaseGateSpec);
         let changes: [Change; 6] = [
             |spec| spec.steps[0].weight = 2,
             |spec| spec.steps[0].min_window = Some("6m".into()),

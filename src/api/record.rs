@@ -221,12 +221,12 @@ mod tests {
             observed_generation: i64::MAX,
             conditions: vec![condition; 4],
             decisions: vec![DecisionEntry::from(&record()); 20],
-            judge_state: Some("x".repeat(16_384)),
+            judge_state: Some("x".repeat(49_152)),
             ..AnalysisStatus::default()
         };
         status.judged(&judged);
         let size = serde_json::to_vec(&status).expect("JSON").len();
-        assert!(size < 64 * 1024, "{size} bytes");
+        assert!(size < 96 * 1024, "{size} bytes");
     }
 
     #[test]

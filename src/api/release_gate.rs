@@ -208,8 +208,8 @@ pub struct GitHub {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     pub environment: Option<String>,
-    /// The annotation or label of the Deployment that holds the commit's SHA. Default:
-    /// tollgate.dev/commit.
+    /// The annotation or label of the Deployment that holds the commit's SHA, read when a release
+    /// begins: write it together with the template. Default: tollgate.dev/commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 317))]
     pub commit_from: Option<String>,

@@ -17,7 +17,7 @@ use super::exit;
 use super::paint::{Tone, paint, print, print_json, tell};
 use super::units::duration;
 use crate::api::{ActionStatus, Answer, GateAction, GateActionSpec, ReleaseGate, labels};
-use crate::decision::{Reason, Verb};
+use crate::decision::{Reason, Revision, Verb};
 
 /// After so long without an answer it is said what is waited for.
 const QUIET: Duration = Duration::from_secs(2);
@@ -33,7 +33,7 @@ pub struct Args {
     /// Why, for the record
     #[arg(short, long, value_name = "TEXT")]
     pub reason: Option<String>,
-    /// Only if this revision is on trial
+    /// Only if this revision is on trial: all of it, or its first six characters or more
     #[arg(long, value_name = "REVISION")]
     pub revision: Option<String>,
     /// How long to wait for the answer; 0s asks and leaves
@@ -118,7 +118,7 @@ impl Args {
         let mut told = Told::asked(&cluster, &self.gate, verb);
         if let Some(other) = self.revision.as_deref().and_then(|wanted| not_on_trial(&gate, wanted)) {
             told.answer = Some(Answer::Refused);
-            told.reason = Some(Reason::Superseded.word().to_owned());
+            told.reason = Some(Reason::OtherRevision.word().to_owned());
             told.message = Some(other);
             self.report(&told)?;
             return Ok(told.code());
@@ -149,7 +149,7 @@ impl Args {
 pub fn not_on_trial(gate: &ReleaseGate, wanted: &str) -> Option<String> {
     let attempt = gate.status.as_ref().and_then(|status| status.attempt.as_ref());
     match attempt {
-        Some(attempt) if attempt.revision == wanted => None,
+        Some(attempt) if Revision(attempt.revision.clone()).is_named(wanted) => None,
         Some(attempt) => Some(format!("Revision {wanted} is not on trial, {} is.", attempt.revision)),
         None => Some(format!("Revision {wanted} is not on trial; no release is in flight.")),
     }

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::act;
 use super::cluster::{Cluster, Output, Place, Question, Trouble};
-use super::next::{Next, next};
 use super::paint::{Tone, paint, print, print_json, tone};
+use super::story::Head;
 use super::units::{at, clock, count, now, number, percent, span};
 use crate::api::{AttemptStatus, CanaryAnalysis, DecisionEntry, Metric, MetricReading, ReleaseGate, VerdictWord};
 use crate::decision::{Millis, Outcome};
@@ -30,28 +30,15 @@ pub struct Args {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
-    /// Namespace.
-    pub namespace: String,
-    /// Name of the gate.
-    pub gate: String,
-    /// The last decision: Promote, Hold or Abort.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub decision: Option<Outcome>,
-    /// Why, in one word.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Why, with names and numbers.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
+    /// Which gate, and what was said of it last.
+    #[serde(flatten)]
+    pub head: Head,
     /// The trusted revision.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stable: Option<String>,
     /// The release in flight, or the refused one that is still in the template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<AttemptStatus>,
-    /// What it waits for; absent at rest.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next: Option<Next>,
     /// The record of the last attempt; absent before the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub record: Option<Record>,
@@ -137,12 +124,7 @@ async fn record(cluster: &Cluster, name: &str) -> Result<Option<CanaryAnalysis>,
 pub fn explain(gate: &ReleaseGate, analysis: Option<&CanaryAnalysis>, now: Millis) -> Explanation {
     let status = gate.status.clone().unwrap_or_default();
     Explanation {
-        namespace: gate.metadata.namespace.clone().unwrap_or_default(),
-        gate: gate.metadata.name.clone().unwrap_or_default(),
-        next: next(gate, analysis, now),
-        decision: status.decision,
-        reason: status.reason,
-        message: status.message,
+        head: Head::of(gate, analysis, now),
         stable: status.stable,
         attempt: status.attempt,
         record: analysis.map(of_record),
@@ -191,17 +173,20 @@ pub fn text(explanation: &Explanation, now: Millis) -> String {
 }
 
 fn head(explanation: &Explanation, now: Millis) -> String {
-    let name = paint(Tone::Strong, &format!("{}/{}", explanation.namespace, explanation.gate));
-    let outcome = explanation.decision.unwrap_or(Outcome::Hold);
-    let reason = explanation.reason.as_deref().unwrap_or("not looked at yet");
+    let name = paint(
+        Tone::Strong,
+        &format!("{}/{}", explanation.head.namespace, explanation.head.gate),
+    );
+    let outcome = explanation.head.decision.unwrap_or(Outcome::Hold);
+    let reason = explanation.head.reason.as_deref().unwrap_or("not looked at yet");
     let mut text = format!(
         "{name}: {}\n",
         paint(tone(outcome), &format!("{}, {reason}", outcome.word()))
     );
-    if let Some(message) = &explanation.message {
+    if let Some(message) = &explanation.head.message {
         let _ = writeln!(text, "  {message}");
     }
-    if let Some(next) = &explanation.next {
+    if let Some(next) = &explanation.head.next {
         let _ = writeln!(text, "  waits for {}", next.sentence(now));
     }
     text.push('\n');
@@ -364,7 +349,7 @@ fn numbers(known: &MetricReading, slow: bool) -> String {
             .as_deref()
             .map(pair)
             .map_or_else(String::new, |(low, high)| {
-                format!(", between {} and {} for sure", number(low), number(high))
+                format!(", 95 % interval {} to {}", number(low), number(high))
             });
         let _ = writeln!(text, "  ratio     {} times stable's{between}", number(ratio));
     }

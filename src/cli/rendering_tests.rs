@@ -223,7 +223,7 @@ fn every_wait_says_what_for_and_until_when() {
         (rejected, "another revision, or tollgate retry checkout", true),
     ] {
         let view = view(&stepping(&change), vec![(Kind::Analysis, vec![analysis()])]);
-        let next = story(&view, now()).next.expect("it waits");
+        let next = story(&view, now()).head.next.expect("it waits");
         assert_eq!(
             (next.sentence(now()).as_str(), next.needs_person),
             (wanted, person),
@@ -295,7 +295,7 @@ Policy    sha256 5f2c  (checkout-3)
 http-errors  Inconclusive, Undecided
   canary    37 of 1,204 failed (3.1 %)
   stable    61 of 22,870 failed (0.267 %)
-  ratio     11.5 times stable's, between 6.70 and 18.9 for sure
+  ratio     11.5 times stable's, 95 % interval 6.70 to 18.9
   harm      ███████░░░ 5.20 of 7.60 needed
   safety    ░░░░░░░░░░ 0.00 of 3.00 needed
   needs     about 12,400 more requests, about 9m
@@ -438,6 +438,7 @@ fn nothing_is_asked_for_a_revision_that_is_not_on_trial() {
     let at_rest = json!({"stable": "aaaaaaaaaa", "reason": "AtRest"});
     for (status, wanted, told) in [
         (stepping(&json!({})), "bbbbbbbbbb", None),
+        (stepping(&json!({})), "bbbbbb", None),
         (
             stepping(&json!({})),
             "cccccccccc",

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::cluster::{CALL, Cluster, Question, Trouble};
 use crate::api::{CanaryAnalysis, GateAction, ReleaseGate, labels};
+use crate::controller::canary::deployment_name;
 use crate::routers::{Pair, RouteKind, RouteRef};
 
 /// What is read.
@@ -212,7 +213,7 @@ impl Snapshot {
             return view;
         };
         let target = &gate.spec.target;
-        let canary = format!("{}{}", target.workload.name, labels::CANARY_SUFFIX);
+        let canary = deployment_name(&target.workload.name);
         let workload = |name: &str| self.named(Kind::Workload, &view.namespace, name).cloned();
         view.stable = workload(&target.workload.name);
         view.canary = workload(&canary);

@@ -5,14 +5,15 @@ use serde_json::Value;
 
 use super::next::{Next, next};
 use super::snapshot::{View, text};
-use crate::api::{ConditionStatus, GateStatus, ReleaseGate, StageWord, labels};
+use crate::api::{CanaryAnalysis, ConditionStatus, GateStatus, ReleaseGate, StageWord, labels};
+use crate::controller::canary::deployment_name;
 use crate::decision::{Millis, Outcome, Reason, Split, Verb};
 use crate::routers;
 
-/// One gate. Field names are stable; what is not known is absent.
+/// Which gate, what was said of it last, and what it waits for. What is not known is absent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Story {
+pub struct Head {
     /// Namespace.
     pub namespace: String,
     /// Name of the gate.
@@ -26,6 +27,34 @@ pub struct Story {
     /// Why, with names and numbers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What it waits for; absent at rest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<Next>,
+}
+
+impl Head {
+    /// What a gate and the record of its last attempt say.
+    #[must_use]
+    pub fn of(gate: &ReleaseGate, analysis: Option<&CanaryAnalysis>, now: Millis) -> Self {
+        let status = gate.status.clone().unwrap_or_default();
+        Self {
+            namespace: gate.metadata.namespace.clone().unwrap_or_default(),
+            gate: gate.metadata.name.clone().unwrap_or_default(),
+            decision: status.decision,
+            reason: status.reason,
+            message: status.message,
+            next: next(gate, analysis, now),
+        }
+    }
+}
+
+/// One gate. Field names are stable; what is not known is absent.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Story {
+    /// Which gate, and what was said of it last.
+    #[serde(flatten)]
+    pub head: Head,
     /// The canary's share in percent, as the operator last read it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<i64>,
@@ -46,9 +75,6 @@ pub struct Story {
     pub routes: Vec<Route>,
     /// What was asked and not answered, oldest first.
     pub pending: Vec<Pending>,
-    /// What it waits for; absent at rest.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next: Option<Next>,
 }
 
 /// A release.
@@ -187,11 +213,14 @@ pub fn story(view: &View, now: Millis) -> Story {
 /// A gate whose object this program cannot read: it says so and nothing else.
 fn unreadable(view: &View, error: &str) -> Story {
     Story {
-        namespace: view.namespace.clone(),
-        gate: view.name.clone(),
-        decision: None,
-        reason: Some(Reason::Invalid.word().to_owned()),
-        message: Some(format!("the gate cannot be understood: {error}")),
+        head: Head {
+            namespace: view.namespace.clone(),
+            gate: view.name.clone(),
+            decision: None,
+            reason: Some(Reason::Invalid.word().to_owned()),
+            message: Some(format!("the gate cannot be understood: {error}")),
+            next: None,
+        },
         weight: None,
         suspended: false,
         release: None,
@@ -207,7 +236,6 @@ fn unreadable(view: &View, error: &str) -> Story {
         canary: None,
         routes: Vec::new(),
         pending: Vec::new(),
-        next: None,
     }
 }
 
@@ -226,16 +254,11 @@ fn understood(view: &View, gate: &ReleaseGate, now: Millis) -> Story {
         steps,
         why: attempt.why.clone(),
     });
-    let next = next(gate, view.analysis.as_ref(), now);
+    let head = Head::of(gate, view.analysis.as_ref(), now);
     Story {
-        namespace: view.namespace.clone(),
-        gate: view.name.clone(),
-        decision: status.decision,
-        reason: status.reason.clone(),
-        message: status.message.clone(),
         weight: status.weight,
         suspended: gate.spec.suspend,
-        hold: hold(&status, next.as_ref()),
+        hold: hold(&status, head.next.as_ref()),
         stable: stable(view, gate, &status),
         canary: canary(view, gate, release.as_ref()),
         routes: view
@@ -245,7 +268,7 @@ fn understood(view: &View, gate: &ReleaseGate, now: Millis) -> Story {
             .collect(),
         pending: view.pending.iter().map(pending).collect(),
         release,
-        next,
+        head,
     }
 }
 
@@ -304,8 +327,8 @@ fn canary(view: &View, gate: &ReleaseGate, release: Option<&Release>) -> Option<
     let target = &gate.spec.target;
     Some(Arm {
         revision: Some(release.revision.clone()),
-        workload: format!("{}{}", target.workload.name, labels::CANARY_SUFFIX),
-        service: format!("{}{}", target.service, labels::CANARY_SUFFIX),
+        workload: deployment_name(&target.workload.name),
+        service: routers::canary_service(&target.service),
         images: view.canary.as_ref().map(images).unwrap_or_default(),
         pods: view.canary.as_ref().map(pods),
         troubles: troubles(&view.pods),

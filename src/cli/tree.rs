@@ -50,13 +50,13 @@ fn hung(branch: &Branch, last: bool) -> String {
 }
 
 fn head(story: &Story, now: Millis) -> String {
-    let name = paint(Tone::Strong, &format!("{}/{}", story.namespace, story.gate));
+    let name = paint(Tone::Strong, &format!("{}/{}", story.head.namespace, story.head.gate));
     let mut text = format!("{name}  {}", situation(story, now));
     if story.suspended {
         text.push_str(&paint(Tone::Wait, "  suspended"));
     }
     text.push('\n');
-    if let Some(message) = story.message.as_ref().filter(|message| !message.is_empty()) {
+    if let Some(message) = story.head.message.as_ref().filter(|message| !message.is_empty()) {
         let _ = writeln!(text, "│  {}", paint(Tone::Faint, message));
     }
     text
@@ -65,7 +65,7 @@ fn head(story: &Story, now: Millis) -> String {
 /// In a few words: `step 2 of 5 at 5 %, Hold: Undecided`.
 #[must_use]
 pub fn situation(story: &Story, now: Millis) -> String {
-    let reason = story.reason.as_deref().unwrap_or("not looked at yet");
+    let reason = story.head.reason.as_deref().unwrap_or("not looked at yet");
     let Some(release) = &story.release else {
         let tone = match reason {
             word if word == Reason::AtRest.word() || word == Reason::Adopted.word() => Tone::Good,
@@ -87,7 +87,7 @@ pub fn situation(story: &Story, now: Millis) -> String {
     };
     let outcome = match release.stage.as_str() {
         "Rejected" | "Aborting" => Outcome::Abort,
-        _ => story.decision.unwrap_or(Outcome::Hold),
+        _ => story.head.decision.unwrap_or(Outcome::Hold),
     };
     let why = release.why.as_deref().unwrap_or(reason);
     let decided = match release.stage.as_str() {
@@ -109,7 +109,7 @@ fn branches(story: &Story, now: Millis) -> Vec<Branch> {
     branches.extend(story.routes.iter().map(route));
     branches.extend(story.hold.as_ref().map(|hold| Branch::leaf(held(hold, now))));
     branches.extend(story.pending.iter().map(|pending| Branch::leaf(asked(pending, now))));
-    if let Some(next) = &story.next {
+    if let Some(next) = &story.head.next {
         branches.push(Branch::leaf(format!("waits for {}", next.sentence(now))));
     }
     branches

@@ -234,7 +234,7 @@ impl Screen {
     /// One line for whatever is new.
     fn append(&mut self, story: &Story, view: &View, now: Millis) -> Result<(), Trouble> {
         let line = plain(story, now);
-        let key = format!("{}/{}", story.namespace, story.gate);
+        let key = format!("{}/{}", story.head.namespace, story.head.gate);
         // how long it has been so is nothing new
         let news = plain_without_time(story);
         if self.said.get(&key) == Some(&news) {
@@ -259,8 +259,8 @@ fn plain(story: &Story, now: Millis) -> String {
     format!(
         "{}  {}/{}  {}",
         super::units::clock(now, now),
-        story.namespace,
-        story.gate,
+        story.head.namespace,
+        story.head.gate,
         situation(story, now)
     )
 }
@@ -289,7 +289,7 @@ pub fn frame(stories: &[Story], views: &[View], notes: &[String], now: Millis) -
             continue;
         }
         let of = if stories.len() > 1 {
-            format!(" of {}", story.gate)
+            format!(" of {}", story.head.gate)
         } else {
             String::new()
         };

@@ -5,11 +5,12 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::api::{GateAction, ReleaseGate, labels, moment};
-use crate::decision::{Attempt, Decision, Effect, Mark, Reason};
+use crate::api::{ReleaseGate, labels};
+use crate::decision::{Attempt, Decision, Effect, Mark, SafeTarget};
 use crate::routers::gateway_api::Written;
 use crate::routers::{self, RouteRef};
 
+use super::answers;
 use super::canary;
 use super::context::{Context, Error, bounded};
 use super::crash::Write;
@@ -35,13 +36,27 @@ pub async fn perform(
         Effect::Freeze => freeze(context, subject, decision).await,
         Effect::GuardStable => guard::guard(context, subject, attempt(decision)?).await,
         Effect::ScaleCanary { step } => scale(context, subject, decision, *step).await,
+        // Another leader may have released the hold since the facts were gathered.
+        Effect::Write(mark) if takes_back(facts, mark) && !context.leadership.may_raise(Instant::now()) => Err(
+            Error::Refused("the lease has run out since the facts were gathered".into()),
+        ),
         Effect::Write(mark) => write(context, subject, facts, mark).await,
         Effect::Release => release(context, subject, decision).await,
         Effect::Restore => restore(context, subject, decision).await,
         Effect::Remove => remove(context, subject).await,
         Effect::Disown => disown(context, subject).await,
-        Effect::Answer { name, granted, reason } => answer(context, subject, name, (*granted, *reason)).await,
+        Effect::Answer { name, granted, reason } => answers::answer(context, subject, name, (*granted, *reason)).await,
     }
+}
+
+/// Whether a mark takes back a commit point that is on a route.
+fn takes_back(facts: &crate::decision::Facts, mark: &Mark) -> bool {
+    let committed = |live: &Mark| live.epoch == mark.epoch && live.safe == SafeTarget::Canary;
+    mark.takes_back()
+        && facts
+            .routes
+            .iter()
+            .any(|route| route.mark.as_ref().is_some_and(committed))
 }
 
 /// Puts the finalizer on the gate and our label on the Deployment, on the very version that was
@@ -125,8 +140,9 @@ async fn write(
         ));
     }
     for (at, fact) in subject.gate.spec.routes().iter().zip(&facts.routes) {
-        let untouched = fact.mark.is_none() && fact.split.exposure() == crate::decision::Percent::ZERO;
-        if mark.fenced && untouched {
+        // A fence goes on every route that is there, also where nothing was written yet: a leader
+        // that slept may be about to write the first weight.
+        if mark.fenced && fact.split == crate::decision::Split::Missing {
             continue;
         }
         let route = known_route(context, subject, at).await?;
@@ -151,12 +167,11 @@ async fn release(context: &Context, subject: &Subject<'_>, decision: &Decision) 
         .map(|attempt| &attempt.revision)
         .or(decision.state.proven.as_ref());
     let conflict = || Error::Conflict(format!("Deployment {}", subject.workload()));
-    let live = match context.workload(&subject.key.namespace, subject.workload()) {
-        Some(live) => live,
-        None => {
-            let api = deployments(context, subject);
-            std::sync::Arc::new(bounded("read Deployment", api.get(subject.workload())).await?)
-        }
+    let live = if let Some(live) = context.workload(&subject.key.namespace, subject.workload()) {
+        live
+    } else {
+        let api = deployments(context, subject);
+        std::sync::Arc::new(bounded("read Deployment", api.get(subject.workload())).await?)
     };
     if live.spec.revision.as_ref() != proven {
         return Err(conflict());
@@ -215,8 +230,6 @@ fn released(live: &Workload, until: Option<i64>) -> Option<Value> {
 
 /// Puts every route back, and lets the Deployment's template change again.
 async fn restore(context: &Context, subject: &Subject<'_>, decision: &Decision) -> Result<(), Error> {
-    let pair = subject.pair();
-    let router = context.router(&subject.key.namespace);
     let epoch = subject
         .state
         .attempt
@@ -229,15 +242,33 @@ async fn restore(context: &Context, subject: &Subject<'_>, decision: &Decision) 
     };
     let ending = routers::Ending { attempt: epoch, keep };
     for at in &subject.gate.spec.routes() {
-        let Some(route) = context.routes.get(&route_key(subject, at.kind.word(), &at.name)) else {
-            continue;
-        };
-        let written = context
-            .write(Write::Restore, router.restore(at, &route, &pair, ending))
-            .await;
-        note_route(context, subject, at, written)?;
+        if let Some(route) = context.routes.get(&route_key(subject, at.kind.word(), &at.name)) {
+            put_back(context, subject, (at, route), ending).await?;
+        }
     }
     workload::end_handover(context, subject).await
+}
+
+/// Takes the pair out of one route, then hands its rules back.
+async fn put_back(
+    context: &Context,
+    subject: &Subject<'_>,
+    (at, route): (&RouteRef, Value),
+    ending: routers::Ending,
+) -> Result<(), Error> {
+    let pair = subject.pair();
+    let router = context.router(&subject.key.namespace);
+    let restored = context
+        .write(Write::Restore, router.restore(at, &route, &pair, ending))
+        .await;
+    let restored = note_route(context, subject, at, restored)?;
+    if !routers::hand_back_due(&restored, &pair) {
+        return Ok(());
+    }
+    let back = context
+        .write(Write::HandBack, router.hand_back(at, &restored, &pair, ending.keep))
+        .await;
+    note_route(context, subject, at, back).map(drop)
 }
 
 /// Removes the canary and lets stable shrink again.
@@ -284,8 +315,19 @@ async fn remove_copies(context: &Context, subject: &Subject<'_>) -> Result<(), E
         .map(drop)
 }
 
-/// Takes our labels off. A held template stays paused, and an annotation says why.
+/// Takes the fence of the last attempt off the routes and our labels off the Deployment. A held
+/// template stays paused, and an annotation says why.
 async fn disown(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
+    let ending = routers::Ending {
+        attempt: i64::MAX,
+        keep: routers::Keep::Nothing,
+    };
+    for at in &subject.gate.spec.routes() {
+        let route = context.router(&subject.key.namespace).read(at).await?;
+        if let Some(route) = route.filter(|route| routers::is_marked(route, &subject.pair())) {
+            put_back(context, subject, (at, route), ending).await?;
+        }
+    }
     let api = deployments(context, subject);
     let Some(live) = bounded("read Deployment", api.get_opt(subject.workload())).await? else {
         return Ok(());
@@ -315,37 +357,6 @@ async fn disown(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
         )
         .await
         .map(drop)
-}
-
-/// Answers a request in its status; once, whatever the watch shows.
-async fn answer(
-    context: &Context,
-    subject: &Subject<'_>,
-    name: &str,
-    (granted, reason): (bool, Reason),
-) -> Result<(), Error> {
-    let api: Api<GateAction> = Api::namespaced(context.client.clone(), &subject.key.namespace);
-    let status = json!({"status": {
-        "observedGeneration": 1,
-        "answer": if granted { "Granted" } else { "Refused" },
-        "reason": reason.word(),
-        "message": reason.sentence(),
-        "answeredAt": moment(context.now()),
-    }});
-    match context
-        .write(
-            Write::Answer,
-            api.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)),
-        )
-        .await
-    {
-        Ok(action) => {
-            context.memory.answer(&action.uid().unwrap_or_default());
-            Ok(())
-        }
-        Err(Error::Kube(kube::Error::Api(status))) if status.code == 404 => Ok(()),
-        Err(error) => Err(error),
-    }
 }
 
 /// Whether the gate carries our finalizer.
@@ -412,12 +423,12 @@ fn note_route(
     subject: &Subject<'_>,
     at: &RouteRef,
     written: Result<Written, Error>,
-) -> Result<(), Error> {
+) -> Result<Value, Error> {
     let key = route_key(subject, at.kind.word(), &at.name);
     match written {
         Ok(written) => {
-            context.routes.note(key, written.route);
-            Ok(())
+            context.routes.note(key, written.route.clone());
+            Ok(written.route)
         }
         Err(error) => {
             context.routes.forget(&key);

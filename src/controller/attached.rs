@@ -6,7 +6,9 @@
 
 use serde_json::{Value, json};
 
-use super::canary::{canary_selector, service_name};
+use crate::routers::canary_service;
+
+use super::canary::canary_selector;
 use super::labels;
 use super::preflight::{Finding, Severity, titled};
 
@@ -26,7 +28,7 @@ pub struct Attached {
 /// `targetRef`. A policy that names the canary's Service beside the user's needs nothing.
 #[must_use]
 pub fn attached(policies: &[Value], service: &str, gate: &str, uid: &str) -> Attached {
-    let canary = service_name(service);
+    let canary = canary_service(service);
     let mut result = Attached::default();
     for policy in policies.iter().filter(|policy| names(policy, service)) {
         // A policy of the same kind that already names the canary's Service is the user's answer,
@@ -73,7 +75,7 @@ fn copy(policy: &Value, service: &str, gate: &str, uid: &str) -> Value {
         .filter(|target| is_service(target, service))
         .map(|target| {
             let mut target = target.clone();
-            target["name"] = json!(service_name(service));
+            target["name"] = json!(canary_service(service));
             target
         })
         .collect();

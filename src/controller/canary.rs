@@ -7,8 +7,9 @@
 use kube::core::SelectorExt;
 use serde_json::{Value, json};
 
-use crate::api::labels::{GATE, REVISION, ROLE, ROLE_CANARY};
+use crate::api::labels::{GATE, PREFIX, REVISION, ROLE, ROLE_CANARY};
 use crate::decision::Revision;
+use crate::routers::canary_service;
 
 use super::labels::{self, Keep, Labels, Relabelled};
 
@@ -18,7 +19,7 @@ const DEPLOYMENT_NAME: usize = 57;
 
 /// Annotations that speak of one object, or make other tools act on it: not for copies.
 const UNCOPIED: [&str; 7] = [
-    labels::PREFIX,
+    PREFIX,
     "kubectl.kubernetes.io/last-applied-configuration",
     "deployment.kubernetes.io/",
     "argocd.argoproj.io/",
@@ -109,13 +110,6 @@ pub struct Canary {
 #[must_use]
 pub fn deployment_name(workload: &str) -> String {
     labels::suffixed(workload, DEPLOYMENT_NAME)
-}
-
-/// The name of the canary's Service: `<service>-canary`, shortened with a hash beyond 63
-/// characters. Routes and queries name it, so everybody asks here.
-#[must_use]
-pub fn service_name(service: &str) -> String {
-    labels::suffixed(service, labels::LABEL_LENGTH)
 }
 
 /// The labels that select the canary of a gate, whatever its revision.
@@ -221,7 +215,7 @@ fn check_apart(origin: &Origin, relabelled: &Relabelled) -> Result<(), Refusal> 
 /// labels are kept because admission may ask for some and because monitors select Services.
 fn metadata(origin: &Origin, copied: &Value, name: &str) -> Value {
     let mut own_labels = labels::at(copied, "/metadata/labels");
-    own_labels.retain(|key, _| !key.starts_with(labels::PREFIX));
+    own_labels.retain(|key, _| !key.starts_with(PREFIX));
     own_labels.extend(canary_selector(origin.gate));
     own_labels.insert(REVISION.to_owned(), origin.revision.0.clone());
     let mut annotations = labels::at(copied, "/metadata/annotations");
@@ -354,7 +348,7 @@ fn service(origin: &Origin) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(origin, origin.service, &service_name(&name(origin.service))),
+        "metadata": metadata(origin, origin.service, &canary_service(&name(origin.service))),
         "spec": spec,
     })
 }
@@ -460,7 +454,7 @@ mod tests {
         let labels = canary.pod_labels().iter();
         json!(
             labels
-                .filter(|(key, _)| !key.starts_with(labels::PREFIX))
+                .filter(|(key, _)| !key.starts_with(PREFIX))
                 .collect::<std::collections::BTreeMap<_, _>>()
         )
     }
@@ -642,8 +636,6 @@ mod tests {
         }
         assert_eq!(deployment_name(&"c".repeat(50)), format!("{}-canary", "c".repeat(50)));
         assert_ne!(deployment_name(&long), deployment_name(&other));
-        assert_eq!(service_name(&long).len(), 63);
-        assert_ne!(service_name(&long), service_name(&other));
         assert_eq!(
             labels::suffixed(&format!("{}.{}", "c".repeat(44), "d".repeat(30)), 63).len(),
             62

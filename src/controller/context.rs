@@ -7,9 +7,9 @@ use kube::api::ApiResource;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
 
-use crate::api::{Analysis, EvidenceSource, GateAction, GitHubStatus, labels};
+use crate::api::{Analysis, EvidenceSource, GateAction, GitHubStatus, ReleaseGate, labels};
 use crate::audit::Audit;
-use crate::decision::Millis;
+use crate::decision::{Millis, Revision};
 use crate::github;
 use crate::routers;
 use crate::serve::{Fault, Kind, Metrics, Verb};
@@ -114,19 +114,19 @@ impl Context {
         }
     }
 
-    /// The commit that a gate's Deployment was made from, as its annotation or label says.
+    /// The commit that a revision was made from, as the annotation or label of the gate's Deployment
+    /// says while it carries that revision.
     #[must_use]
-    pub fn commit(&self, subject: &Subject<'_>) -> Option<String> {
-        let workload = self.workload(&subject.key.namespace, subject.workload())?;
-        let annotation = workload
-            .metadata
-            .annotations
+    pub fn commit(&self, gate: &ReleaseGate, revision: &Revision) -> Option<String> {
+        let workload = self.workload(&gate.namespace()?, &gate.spec.target.workload.name)?;
+        let from = gate
+            .spec
+            .github
             .as_ref()
-            .and_then(|all| all.get(labels::COMMIT));
-        annotation
-            .map(String::as_str)
-            .or_else(|| workload.label(labels::COMMIT))
-            .map(str::to_owned)
+            .and_then(|github| github.commit_from.as_deref());
+        (workload.spec.revision.as_ref() == Some(revision))
+            .then(|| workload.commit(from.unwrap_or(labels::COMMIT)))
+            .flatten()
     }
 
     /// Where the last report of a gate stands at GitHub.

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{CanaryAnalysisSpec, Invalid, Metric, Share};
+use crate::api::{CanaryAnalysisSpec, Invalid, Metric};
 use crate::decision::{Judged, Millis};
-use crate::judge::{Analysis, MetricPlan, Settings, Shape};
-use crate::sources::{Answer, HistogramSpec, Measure, MetricQuery, Subscription};
+use crate::judge::{Analysis, Method, MetricPlan, Settings, Shape};
+use crate::sources::{Answer, Measure, MetricQuery, Subscription};
 
 use super::frozen::Frozen;
 use super::memory::GateKey;
@@ -144,21 +144,9 @@ fn analysis(frozen: &Frozen) -> Result<Analysis, Invalid> {
 /// [`Invalid`] naming the metric.
 pub fn questions(spec: &CanaryAnalysisSpec) -> Result<Vec<MetricQuery>, Invalid> {
     let question = |metric: &Metric| {
-        let measure = match (&metric.ratio, &metric.histogram) {
-            (Some(ratio), None) => ratio.measure(),
-            (None, Some(histogram)) => histogram.measure(),
-            _ => {
-                return Err(invalid(
-                    metric,
-                    "both or neither of ratio and histogram",
-                    "exactly one of them",
-                ));
-            }
-        };
-        let measure = measure.map_err(|error| invalid(metric, &error.to_string(), "what the message says"))?;
         Ok(MetricQuery {
             name: metric.name.clone(),
-            measure,
+            measure: metric.measure().map_err(|invalid| within(metric, invalid))?,
         })
     };
     spec.analysis.metrics.iter().map(question).collect()
@@ -169,43 +157,40 @@ pub fn questions(spec: &CanaryAnalysisSpec) -> Result<Vec<MetricQuery>, Invalid>
 /// # Errors
 /// [`Invalid`] naming the metric.
 pub fn plans(spec: &CanaryAnalysisSpec) -> Result<Vec<MetricPlan>, Invalid> {
-    spec.analysis.metrics.iter().map(|metric| plan(spec, metric)).collect()
-}
-
-fn plan(spec: &CanaryAnalysisSpec, metric: &Metric) -> Result<MetricPlan, Invalid> {
-    let shape = match &metric.histogram {
-        Some(histogram) => Shape::Histogram {
-            tails: tails(histogram),
-            shown: tails(histogram) - 1,
-        },
-        None => Shape::Ratio,
-    };
-    let mut plan = MetricPlan::new(&metric.name, shape);
-    if let Some(margin) = &metric.margin {
-        if let Some(share) = &margin.abort {
-            plan.margin_abort = share.fraction()?;
+    let error_budget = spec.terms().error_budget()?;
+    let plan = |metric: &Metric| {
+        let mut plan = plan(metric).map_err(|invalid| within(metric, invalid))?;
+        // An objective speaks of failures, not of durations.
+        plan.error_budget = error_budget.filter(|_| plan.shape == Shape::Ratio);
+        if let Some(sample) = spec.analysis.min_sample {
+            plan.min_sample = f64::from(sample);
         }
-        plan.margin_promote = margin.promote.as_ref().map(Share::fraction).transpose()?;
-    }
-    if let (None, Some(slo)) = (&metric.histogram, &spec.analysis.slo) {
-        plan.error_budget = Some(1.0 - slo.fraction()?);
-    }
-    if let Some(sample) = spec.analysis.min_sample {
-        plan.min_sample = f64::from(sample);
-    }
-    Ok(plan)
+        Ok(plan)
+    };
+    spec.analysis.metrics.iter().map(plan).collect()
 }
 
-/// How many edges a histogram is judged at: those that are named, the one nearest to a quantile
-/// that is named, or those nearest to the median, p90 and p99.
-fn tails(histogram: &HistogramSpec) -> usize {
-    match (&histogram.edges, histogram.quantile) {
-        (Some(edges), _) => edges.len().max(1),
-        (None, Some(_)) => 1,
-        (None, None) => 3,
-    }
+/// How a metric is judged by what it says itself: by its limit if it has one, else against stable.
+fn plan(metric: &Metric) -> Result<MetricPlan, Invalid> {
+    let shape = match metric.measure()? {
+        Measure::Ratio(_) => Shape::Ratio,
+        Measure::Tails(tails) => Shape::Histogram {
+            tails: tails.count(),
+            shown: tails.count() - 1,
+        },
+    };
+    let margins = metric.margins()?;
+    Ok(MetricPlan {
+        margin_abort: margins.abort,
+        margin_promote: margins.promote,
+        method: margins.limit.map_or(Method::Sequential, |max| Method::Limit { max }),
+        ..MetricPlan::new(&metric.name, shape)
+    })
 }
 
-fn invalid(metric: &Metric, value: &str, accepted: &str) -> Invalid {
-    Invalid::new(format!("spec.analysis.metrics[{}]", metric.name), value, accepted)
+fn within(metric: &Metric, invalid: Invalid) -> Invalid {
+    Invalid {
+        field: format!("spec.analysis.metrics[{}].{}", metric.name, invalid.field),
+        ..invalid
+    }
 }

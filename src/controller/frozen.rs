@@ -5,6 +5,7 @@ use kube::{Api, Resource, ResourceExt};
 
 use crate::api::{Analysis, Arms, CanaryAnalysis, CanaryAnalysisSpec, GateRef, Invalid, ReleaseGate, labels};
 use crate::decision::{Attempt, Plan, Revision};
+use crate::routers::canary_service;
 
 use super::canary;
 use super::context::{Context, Error, bounded};
@@ -53,12 +54,13 @@ pub fn draft(
             uid: gate.uid().unwrap_or_default(),
         }),
         revision: revision.0.clone(),
+        commit: None,
         epoch,
         target: Arms {
             workload: target.workload.name.clone(),
             service: target.service.clone(),
             canary_workload: canary::deployment_name(&target.workload.name),
-            canary_service: canary::service_name(&target.service),
+            canary_service: canary_service(&target.service),
             stable_pods,
         },
         steps: gate.spec.steps.clone(),
@@ -83,6 +85,15 @@ pub fn draft(
     })
 }
 
+/// The gate with defaults for everything but what it is about. A gate that goes must find its way
+/// out, whatever else cannot be understood about it.
+#[must_use]
+pub fn bare(gate: &ReleaseGate) -> Option<ReleaseGate> {
+    let spec = serde_json::json!({"target": gate.spec.target, "traffic": gate.spec.traffic});
+    let spec = serde_json::from_value(spec).ok()?;
+    Some(ReleaseGate { spec, ..gate.clone() })
+}
+
 /// The name of an attempt's CanaryAnalysis: fixed, so that creating it twice is creating it once.
 #[must_use]
 pub fn name(gate: &str, epoch: i64) -> String {
@@ -99,12 +110,13 @@ pub async fn freeze(
     attempt: &Attempt,
     stable_pods: i64,
 ) -> Result<Frozen, Error> {
-    let draft = draft(
+    let mut draft = draft(
         gate,
         context.asked(&gate.spec.analysis),
         (&attempt.revision, attempt.epoch, stable_pods),
     )
     .map_err(|error| Error::Refused(error.to_string()))?;
+    draft.spec.commit = context.commit(gate, &attempt.revision);
     let name = name(&gate.name_any(), attempt.epoch);
     let mut object = CanaryAnalysis::new(&name, draft.spec);
     object.metadata = ObjectMeta {

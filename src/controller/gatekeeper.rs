@@ -48,6 +48,7 @@ pub async fn reconcile(guarded: Arc<DeserializeGuard<ReleaseGate>>, context: Arc
 /// When to try again after a failed pass: at once after a conflict, else ever later, up to 30 s;
 /// but an abort that could not be written is tried twice a second.
 #[must_use]
+#[expect(clippy::needless_pass_by_value, reason = "the queue calls it so")]
 pub fn on_error(guarded: Arc<DeserializeGuard<ReleaseGate>>, error: &Error, context: Arc<Context>) -> Action {
     let (key, uid) = match &guarded.0 {
         Ok(gate) => (frozen::key(gate), gate.uid().unwrap_or_default()),
@@ -85,6 +86,7 @@ async fn pass(gate: &ReleaseGate, context: &Context) -> Result<Action, Error> {
         Ok(frozen) => frozen,
         Err(invalid) => return stalled(context, gate, &key, &invalid).await,
     };
+    context.memory.accept(&key);
     let subject = Subject {
         gate,
         key,
@@ -115,6 +117,9 @@ async fn perform(context: &Context, subject: &Subject<'_>, facts: &Facts, decisi
         apply::let_go(context, subject.gate).await?;
         context.memory.forget(&subject.key);
         context.judge.dismiss(&subject.key);
+        if let Some(github) = &context.github {
+            github.forget(&uid);
+        }
         return Ok(());
     }
     status::store(context, subject, facts, decision).await?;
@@ -142,10 +147,14 @@ async fn plan(
             context.asked(&gate.spec.analysis),
         );
         let draft = |asked| frozen::draft(gate, asked, (&revision, 0, 0));
-        return Ok(context
-            .memory
-            .draft(of, asked, draft)
-            .map_err(|invalid| invalid.to_string()));
+        let drafted = context.memory.draft(of, asked.clone(), draft);
+        return Ok(match frozen::bare(gate) {
+            Some(bare) if drafted.is_err() && gate.metadata.deletion_timestamp.is_some() => {
+                frozen::draft(&bare, asked, (&revision, 0, 0)).map(Arc::new)
+            }
+            _ => drafted,
+        }
+        .map_err(|invalid| invalid.to_string()));
     };
     let known = context.memory.get(key, &uid).frozen;
     if let Some(known) = known.filter(|known| known.spec.epoch == attempt.epoch && known.object.is_some()) {

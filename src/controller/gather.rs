@@ -106,6 +106,7 @@ fn fact(workload: &Workload) -> Option<WorkloadFact> {
     Some(WorkloadFact {
         template: workload.spec.revision.clone()?,
         held: workload.label(labels::HELD).is_some() && workload.spec.paused,
+        released: workload.label(labels::HANDOVER).is_some(),
         rolled_out: workload.rolled_out(),
     })
 }
@@ -253,6 +254,7 @@ fn request(context: &Context, subject: &Subject<'_>) -> Option<Request> {
     Some(Request {
         name: oldest.name_any(),
         verb: oldest.spec.verb,
+        revision: oldest.spec.revision.clone(),
         by: oldest.spec.signer.clone().unwrap_or_else(|| "unknown".to_owned()),
         at: oldest
             .creation_timestamp()

@@ -18,9 +18,6 @@ use super::revision::digest;
 /// Labels by key.
 pub type Labels = BTreeMap<String, String>;
 
-/// What all our labels and annotations begin with.
-pub const PREFIX: &str = "tollgate.dev/";
-
 /// The longest label value, and the longest name of a Service.
 pub const LABEL_LENGTH: usize = 63;
 

@@ -82,6 +82,8 @@ pub struct Preflight {
 #[derive(Debug, Default)]
 pub struct Memory {
     gates: Mutex<HashMap<GateKey, Known>>,
+    /// Gates that cannot be understood: generation and what was said about it.
+    refused: Mutex<HashMap<GateKey, (i64, String)>>,
     /// Plans of gates at rest, by the gate's uid.
     drafts: Mutex<HashMap<String, Draft>>,
     /// Uids of requests that were answered, newest last: the watch may not show it yet.
@@ -202,8 +204,29 @@ impl Memory {
             .any(|known| known == uid)
     }
 
+    /// Whether this was said of a gate that cannot be understood.
+    #[must_use]
+    pub fn is_refused(&self, key: &GateKey, generation: i64, message: &str) -> bool {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused
+            .get(key)
+            .is_some_and(|(known, said)| *known == generation && said == message)
+    }
+
+    /// Takes note of what was said of a gate that cannot be understood.
+    pub fn refuse(&self, key: &GateKey, generation: i64, message: &str) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.insert(key.clone(), (generation, message.to_owned()));
+    }
+
+    /// Takes note that a gate is understood.
+    pub fn accept(&self, key: &GateKey) {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+
     /// Forgets a gate that is gone.
     pub fn forget(&self, key: &GateKey) {
+        self.accept(key);
         self.gates.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }

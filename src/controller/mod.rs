@@ -10,6 +10,8 @@ pub mod certificate;
 pub mod context;
 pub mod crash;
 pub mod docket;
+#[cfg(test)]
+mod docket_tests;
 pub mod drift;
 pub mod events;
 pub mod frozen;
@@ -31,6 +33,7 @@ pub mod status;
 pub mod watch;
 pub mod webhook;
 
+mod answers;
 mod apply;
 mod guard;
 mod report;

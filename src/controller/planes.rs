@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::EvidenceSource;
 use crate::decision::{Evidence, GapKind};
 use crate::http;
+use crate::serve::{Metrics, SourceKind};
 use crate::sources::{Answer, Collected, ConnectionSpec, Plane, SecretRef};
 
 use super::context::{Context, Error, bounded};
@@ -58,8 +59,18 @@ async fn serve(context: Arc<Context>, source: String, stop: CancellationToken) {
         let asking = context.judge.subscriptions(&source);
         let subscriptions: Vec<_> = asking.iter().map(|(_, subscription)| subscription.clone()).collect();
         let collected = plane.collect(context.now(), &subscriptions).await;
+        count(&context.metrics, plane);
         hand_over(&context, &asking, collected);
         save(&context).await;
+    }
+}
+
+/// Counts the queries of a tick by what came of them.
+fn count(metrics: &Metrics, plane: &mut Plane) {
+    for (gap, times) in plane.outcomes() {
+        for _ in 0..times {
+            metrics.queried(SourceKind::Prometheus, gap);
+        }
     }
 }
 
@@ -140,4 +151,66 @@ fn unanswered(metrics: usize, why: &str) -> Vec<Answer> {
         age: None,
     };
     vec![gap; metrics]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use wiremock::matchers::any;
+    use wiremock::{Mock, MockServer, ResponseTemplate};
+
+    use super::*;
+    use crate::decision::Millis;
+    use crate::sources::{MetricQuery, RatioPreset, RatioSpec, Subscription};
+
+    fn subscription() -> Subscription {
+        let errors = RatioSpec {
+            preset: Some(RatioPreset::HttpErrors),
+            ..RatioSpec::default()
+        };
+        Subscription {
+            gate: "shop/checkout".into(),
+            namespace: "shop".into(),
+            workload: "checkout".into(),
+            canary_workload: "checkout-canary".into(),
+            service: "checkout".into(),
+            canary_service: "checkout-canary".into(),
+            port: None,
+            metrics: vec![MetricQuery {
+                name: "errors".into(),
+                measure: errors.measure().expect("a preset"),
+            }],
+        }
+    }
+
+    #[tokio::test]
+    async fn queries_are_counted_by_source_and_outcome() {
+        let server = MockServer::start().await;
+        let good = json!({"status": "success", "data": {"resultType": "matrix", "result": []}});
+        let answers = [
+            ResponseTemplate::new(200).set_body_json(good),
+            ResponseTemplate::new(401),
+        ];
+        for answer in answers {
+            Mock::given(any())
+                .respond_with(answer)
+                .up_to_n_times(1)
+                .mount(&server)
+                .await;
+        }
+        let connection: ConnectionSpec = serde_json::from_value(json!({"url": server.uri()})).expect("a connection");
+        let client = connection.client(&BTreeMap::new()).expect("a client");
+        let mut plane = Plane::new(connection, client).expect("a plane");
+        let metrics = Metrics::new();
+        let now = Millis(jiff::Timestamp::now().as_millisecond());
+        for later in [0, 10, 20] {
+            plane.collect(now + Millis::from_secs(later), &[subscription()]).await;
+            count(&metrics, &mut plane);
+        }
+        let text = metrics.encode().expect("text");
+        for (result, times) in [("ok", 1), ("Unauthorized", 1), ("QueryError", 1)] {
+            let line = format!(r#"tollgate_source_queries_total{{source="prometheus",result="{result}"}} {times}"#);
+            assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+        }
+    }
 }

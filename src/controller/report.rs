@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use kube::Resource;
 
-use crate::decision::{Attempt, Decision, Effect, Facts, Outcome, Percent, Reason, Record, Stage};
+use crate::decision::{Attempt, Decision, Effect, Facts, Outcome, Percent, Reading, Reason, Record, Stage, Verdict};
 use crate::github::{self, ReportState};
 
 use super::context::Context;
@@ -98,10 +98,12 @@ fn report_to_github(context: &Context, subject: &Subject<'_>, facts: &Facts, dec
         (_, Stage::Preparing) => ReportState::Preparing,
         (_, Stage::Stepping(_) | Stage::HandingOver | Stage::Restoring) => ReportState::Stepping,
     };
-    let Some(sha) = context.commit(subject) else {
+    let Some(sha) = commit(context, subject, attempt) else {
         return;
     };
-    let numbers = numbers(subject, attempt, facts, decision);
+    let reading = facts.judged.as_ref().and_then(|judged| deciding(&judged.readings));
+    let why = why(decision, reading);
+    let numbers = numbers(subject, attempt, (reading, &why));
     reporter.submit(github::Report {
         gate_uid: subject.gate.metadata.uid.clone().unwrap_or_default(),
         gate: subject.key.to_string(),
@@ -118,14 +120,47 @@ fn report_to_github(context: &Context, subject: &Subject<'_>, facts: &Facts, dec
     });
 }
 
-/// The numbers of the metric that is furthest from safe, and where the release is.
-fn numbers<'a>(subject: &Subject<'_>, attempt: &Attempt, facts: &Facts, decision: &Decision) -> github::Numbers<'a> {
-    let reading = facts.judged.as_ref().and_then(|judged| {
-        judged
-            .readings
-            .iter()
-            .min_by(|a, b| (a.safety[0] - a.safety[1]).total_cmp(&(b.safety[0] - b.safety[1])))
-    });
+/// The commit of an attempt: as it was frozen, and what the Deployment says only while it carries
+/// the revision on trial.
+fn commit(context: &Context, subject: &Subject<'_>, attempt: &Attempt) -> Option<String> {
+    let frozen = context.frozen(subject, attempt.epoch);
+    frozen
+        .and_then(|frozen| frozen.spec.commit.clone())
+        .or_else(|| context.commit(subject.gate, &attempt.revision))
+}
+
+/// The metric that decided: the one that failed, else the one that is missing, else the one that is
+/// furthest from safe.
+fn deciding(readings: &[Reading]) -> Option<&Reading> {
+    let rank = |reading: &Reading| match reading.verdict {
+        Verdict::Fail(_) => 0,
+        Verdict::Inconclusive(Reason::NoEvidence) => 1,
+        Verdict::Inconclusive(_) => 2,
+        Verdict::Pass(_) => 3,
+    };
+    let safety = |reading: &Reading| reading.safety[0] - reading.safety[1];
+    readings
+        .iter()
+        .min_by(|a, b| rank(a).cmp(&rank(b)).then(safety(a).total_cmp(&safety(b))))
+}
+
+/// The reason's word, with the metric or the person behind it.
+fn why(decision: &Decision, reading: Option<&Reading>) -> String {
+    let word = decision.reason.word();
+    let by = written(decision).and_then(|record| record.by);
+    let metric = reading
+        .filter(|_| is_measured(decision.reason) || decision.reason == Reason::EvidenceDeadline)
+        .map(|reading| reading.metric.clone());
+    by.or(metric)
+        .map_or_else(|| word.to_owned(), |behind| format!("{word}: {behind}"))
+}
+
+/// The numbers of the metric that decided, and where the release is.
+fn numbers<'a>(
+    subject: &Subject<'_>,
+    attempt: &Attempt,
+    (reading, why): (Option<&Reading>, &'a str),
+) -> github::Numbers<'a> {
     let plan = &subject.frozen.plan;
     let step = if let Stage::Stepping(step) = attempt.stage {
         Some(step)
@@ -145,6 +180,62 @@ fn numbers<'a>(subject: &Subject<'_>, attempt: &Attempt, facts: &Facts, decision
         next: step
             .map(|step| plan.weight_at(step.saturating_add(1)))
             .filter(|next| *next > Percent::ZERO),
-        why: decision.reason.word(),
+        why,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(metric: &str, verdict: Verdict, safety: f64) -> Reading {
+        Reading {
+            metric: metric.to_owned(),
+            verdict,
+            canary: [0.0; 2],
+            baseline: [0.0; 2],
+            ratio: None,
+            interval: None,
+            harm: [0.0; 2],
+            safety: [safety, 3.0],
+            need: None,
+            gaps: vec![],
+        }
+    }
+
+    #[test]
+    fn the_metric_that_decided_is_told_about() {
+        let open = || Verdict::Inconclusive(Reason::Undecided);
+        let cases = [
+            (
+                vec![
+                    reading("errors", open(), -9.0),
+                    reading("latency", Verdict::Fail(Reason::Harm), 1.0),
+                ],
+                Some("latency"),
+            ),
+            (
+                vec![
+                    reading("errors", open(), -9.0),
+                    reading("latency", Verdict::Inconclusive(Reason::NoEvidence), 0.0),
+                ],
+                Some("latency"),
+            ),
+            (
+                vec![reading("errors", open(), 1.0), reading("latency", open(), 0.5)],
+                Some("latency"),
+            ),
+            (
+                vec![
+                    reading("errors", Verdict::Pass(Reason::Safe), 3.5),
+                    reading("latency", open(), 4.0),
+                ],
+                Some("latency"),
+            ),
+            (vec![], None),
+        ];
+        for (readings, expected) in cases {
+            assert_eq!(deciding(&readings).map(|reading| reading.metric.as_str()), expected);
+        }
     }
 }

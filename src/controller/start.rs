@@ -124,6 +124,9 @@ pub async fn start(settings: Settings, stop: CancellationToken) -> Result<(), St
         Some(github) => reporter(&client, &settings.namespace, github).await?,
         None => (None, None),
     };
+    let counting = github
+        .clone()
+        .map(|github| tokio::spawn(count_reports(metrics.clone(), github)));
     let scope = Scope {
         namespace: settings.watch.clone(),
     };
@@ -172,8 +175,8 @@ pub async fn start(settings: Settings, stop: CancellationToken) -> Result<(), St
     for task in [telling, publishing] {
         task.abort();
     }
-    if let Some(outbox) = outbox {
-        outbox.abort();
+    for task in [outbox, counting].into_iter().flatten() {
+        task.abort();
     }
     ended.cancel();
     let _ = tokio::time::timeout(GRACE, serving).await;
@@ -194,6 +197,36 @@ async fn tell_health(context: Arc<Context>, health: Health, caches: impl Future<
             .leads(context.leadership.may_raise(tokio::time::Instant::now()));
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
+}
+
+/// Counts what becomes of reports to GitHub, for ever.
+async fn count_reports(metrics: Metrics, github: github::Reporter) {
+    let mut changed = github.changed();
+    let mut before = github::Counters::default();
+    loop {
+        let now = github.counters();
+        for (result, times) in became(&before, &now) {
+            for _ in 0..times {
+                metrics.reported(result);
+            }
+        }
+        before = now;
+        if changed.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// How many reports had each outcome between two readings.
+fn became(before: &github::Counters, now: &github::Counters) -> [(serve::Report, u64); 4] {
+    use serve::Report;
+    let since = |count: fn(&github::Counters) -> u64| count(now).saturating_sub(count(before));
+    [
+        (Report::Posted, since(|all| all.posted + all.unchanged)),
+        (Report::Retried, since(|all| all.put_off)),
+        (Report::Refused, since(|all| all.given_up)),
+        (Report::Dropped, since(|all| all.coalesced + all.dropped)),
+    ]
 }
 
 type Reporting = (Option<github::Reporter>, Option<tokio::task::JoinHandle<()>>);
@@ -230,4 +263,54 @@ async fn reporter(client: &Client, namespace: &str, github: &GitHub) -> Result<R
     let client = github::GitHub::new(&settings).map_err(|error| StartError::GitHub(error.to_string()))?;
     let (reporter, outbox) = github::Outbox::new(client, github::Pacing::default());
     Ok((Some(reporter), Some(tokio::spawn(outbox.run()))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_are_counted_by_what_became_of_them_since_the_last_reading() {
+        let before = github::Counters {
+            posted: 2,
+            given_up: 1,
+            ..github::Counters::default()
+        };
+        let now = github::Counters {
+            posted: 3,
+            unchanged: 1,
+            coalesced: 2,
+            dropped: 1,
+            given_up: 1,
+            put_off: 4,
+            waiting: 9,
+        };
+        let times = became(&before, &now).map(|(_, times)| times);
+        assert_eq!(times, [2, 4, 0, 3]);
+    }
+
+    #[tokio::test]
+    async fn a_report_that_cannot_be_made_shows_in_the_metrics() {
+        let settings = github::Settings::new(github::Credentials::Token(String::from("token").into()));
+        let client = github::GitHub::new(&settings).expect("a client");
+        let (reporter, _outbox) = github::Outbox::new(client, github::Pacing::default());
+        let metrics = Metrics::new();
+        let counting = tokio::spawn(count_reports(metrics.clone(), reporter.clone()));
+        reporter.submit(github::Report {
+            gate_uid: "u-1".into(),
+            gate: "shop/checkout".into(),
+            repository: "acme/shop".into(),
+            environment: "production".into(),
+            sha: "no commit".into(),
+            revision: "0123456789".into(),
+            state: github::ReportState::Preparing,
+            description: String::new(),
+            log_url: None,
+        });
+        let refused = r#"tollgate_github_reports_total{result="refused"} 1"#;
+        while !metrics.encode().expect("text").lines().any(|line| line == refused) {
+            tokio::task::yield_now().await;
+        }
+        counting.abort();
+    }
 }

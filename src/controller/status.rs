@@ -203,6 +203,9 @@ fn patch(version: &str, status: &GateStatus) -> serde_json::Value {
 pub async fn quarantine(context: &Context, key: &GateKey, generation: Option<i64>, message: &str) -> Result<(), Error> {
     let now = context.now();
     let generation = generation.unwrap_or(0);
+    if context.memory.is_refused(key, generation, message) {
+        return Ok(());
+    }
     let conditions = vec![
         condition("Ready", false, generation, now, (Reason::Invalid, message)),
         condition("Stalled", true, generation, now, (Reason::Invalid, message)),
@@ -228,8 +231,9 @@ pub async fn quarantine(context: &Context, key: &GateKey, generation: Option<i64
             Write::Status,
             api.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)),
         )
-        .await
-        .map(drop)
+        .await?;
+    context.memory.refuse(key, generation, message);
+    Ok(())
 }
 
 /// Whether two statuses say the same, times of transition apart.
@@ -321,6 +325,11 @@ fn message(context: &Context, subject: &Subject<'_>, facts: &Facts, decision: &D
         Reason::Rejected => {
             recorded.map(|rule| format!("{}. {}", rule.trim_end_matches('.'), decision.reason.sentence()))
         }
+        Reason::NoEvidence => decision
+            .state
+            .attempt
+            .as_ref()
+            .and_then(|attempt| crate::decision::blindness(&subject.frozen.plan, attempt, facts, context.now())),
         _ if decision.outcome == Outcome::Abort => recorded,
         Reason::Safe | Reason::NoHarm => judged,
         _ => None,

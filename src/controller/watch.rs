@@ -87,6 +87,15 @@ impl Workload {
     pub fn label(&self, key: &str) -> Option<&str> {
         self.metadata.labels.as_ref()?.get(key).map(String::as_str)
     }
+
+    /// The commit in an annotation or label of this name; nothing that is longer than a commit is.
+    #[must_use]
+    pub fn commit(&self, key: &str) -> Option<String> {
+        const LONGEST: usize = 64;
+        let annotation = self.metadata.annotations.as_ref().and_then(|all| all.get(key));
+        let commit = annotation.map(String::as_str).or_else(|| self.label(key))?;
+        (commit.len() <= LONGEST).then(|| commit.to_owned())
+    }
 }
 
 /// Keeps the parts of an object that no pass reads out of the caches.
@@ -155,7 +164,7 @@ mod tests {
 
     use super::*;
 
-    fn workload(spec: Value, status: Value) -> Workload {
+    fn workload(spec: &Value, status: &Value) -> Workload {
         let object = json!({"metadata": {"name": "checkout", "generation": 3}, "spec": spec, "status": status});
         serde_json::from_value(object).expect("a Deployment")
     }
@@ -181,7 +190,24 @@ mod tests {
             ),
         ];
         for (case, spec, status, expected) in cases {
-            assert_eq!(workload(spec, status).rolled_out(), expected, "{case}");
+            assert_eq!(workload(&spec, &status).rolled_out(), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_commit_is_read_from_an_annotation_or_a_label() {
+        let long = "0".repeat(65);
+        for (metadata, commit) in [
+            (
+                json!({"annotations": {"from": "aa"}, "labels": {"from": "bb"}}),
+                Some("aa"),
+            ),
+            (json!({"labels": {"from": "bb"}}), Some("bb")),
+            (json!({"labels": {"other": "bb"}}), None),
+            (json!({"annotations": {"from": long}}), None),
+        ] {
+            let workload: Workload = serde_json::from_value(json!({"metadata": metadata})).expect("a Deployment");
+            assert_eq!(workload.commit("from").as_deref(), commit, "{metadata}");
         }
     }
 

@@ -87,7 +87,8 @@ async fn grow(context: &Context, subject: &Subject<'_>, live: &Workload, pods: i
         .map(drop)
 }
 
-/// Service and Deployment at the same time: the endpoints are there long before the first pod is.
+/// First the Service: where its name is taken there must be no canary, for a ready canary is what
+/// opens the way to the first weight.
 async fn make(context: &Context, subject: &Subject<'_>, attempt: &Attempt, pods: i64) -> Result<(), Error> {
     let canary = &built(context, subject, attempt).await?.canary;
     if let Some(kind) = &context.optional.backend_tls {
@@ -95,12 +96,8 @@ async fn make(context: &Context, subject: &Subject<'_>, attempt: &Attempt, pods:
             create(context, subject, kind, copy).await?;
         }
     }
-    let (services, deployments) = (service(), deployment());
-    tokio::try_join!(
-        Box::pin(create(context, subject, &services, canary.service().clone())),
-        Box::pin(create(context, subject, &deployments, canary.deployment(pods))),
-    )
-    .map(drop)
+    create(context, subject, &service(), canary.service().clone()).await?;
+    create(context, subject, &deployment(), canary.deployment(pods)).await
 }
 
 /// What was copied for the canary of an attempt; unknown after a restart.

@@ -75,15 +75,16 @@ pub(super) const SWITCHES: [(bool, bool, bool); 5] = [
     (false, false, false),
 ];
 
-/// Template, held, rolled out.
-pub(super) const WORKLOADS: [Option<(&str, bool, bool)>; 7] = [
-    Some(("v2", true, false)),
+/// Template, held, released for this attempt, rolled out.
+pub(super) const WORKLOADS: [Option<(&str, bool, bool, bool)>; 8] = [
+    Some(("v2", true, false, false)),
     None,
-    Some(("v3", true, false)),
-    Some(("v1", true, false)),
-    Some(("v2", false, false)),
-    Some(("v2", false, true)),
-    Some(("v3", false, true)),
+    Some(("v3", true, false, false)),
+    Some(("v1", true, false, false)),
+    Some(("v3", true, true, false)),
+    Some(("v2", false, true, false)),
+    Some(("v2", false, true, true)),
+    Some(("v3", false, false, true)),
 ];
 
 /// Revision, ready pods of 1 needed now and 3 needed next, whether the wait for them is over, preflight.
@@ -98,14 +99,17 @@ pub(super) const CANARIES: [(&str, i64, bool, Option<Reason>); 8] = [
     ("v2", 3, false, Some(Reason::Preflight)),
 ];
 
-pub(super) const VERBS: [Option<Verb>; 7] = [
+/// What is asked, and of which revision.
+pub(super) const ASKED: [Option<(Verb, Option<&str>)>; 9] = [
     None,
-    Some(Verb::Promote),
-    Some(Verb::Abort),
-    Some(Verb::Resume),
-    Some(Verb::Hold),
-    Some(Verb::Retry),
-    Some(Verb::Approve),
+    Some((Verb::Promote, None)),
+    Some((Verb::Abort, None)),
+    Some((Verb::Resume, None)),
+    Some((Verb::Hold, None)),
+    Some((Verb::Retry, None)),
+    Some((Verb::Approve, None)),
+    Some((Verb::Abort, Some("v3"))),
+    Some((Verb::Promote, Some("v3"))),
 ];
 
 pub(super) const HOLDS: [Option<Reason>; 3] = [None, Some(Reason::ForeignEdit), Some(Reason::Requested)];
@@ -206,6 +210,10 @@ pub(super) fn routes(step: usize) -> Vec<RouteFact> {
         fenced: true,
         ..mark(EPOCH, step, (0, Reason::Harm))
     };
+    let taken_back = Mark {
+        fenced: true,
+        ..mark(EPOCH, 0, (0, Reason::Superseded))
+    };
     let committed = Mark {
         safe: SafeTarget::Canary,
         ..mark(EPOCH, 1, (100, Reason::Safe))
@@ -219,6 +227,7 @@ pub(super) fn routes(step: usize) -> Vec<RouteFact> {
         (at(5), Some(written(0))),
         (at(0), Some(fence.clone())),
         (at(100), Some(committed.clone())),
+        (at(0), Some(taken_back)),
         (at(96), Some(here.clone())),
         (at(0), Some(here.clone())),
         (at(0), Some(mark(EPOCH, step, (0, Reason::ForeignEdit)))),

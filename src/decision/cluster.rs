@@ -66,6 +66,7 @@ pub(super) struct Faults {
     pub(super) foreign_edits: u8,
     pub(super) flips: u8,
     pub(super) aborts: u8,
+    pub(super) pushes: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -84,6 +85,8 @@ pub(super) struct Cluster {
     pub(super) rolled_out: bool,
     pub(super) canary: bool,
     pub(super) asked: bool,
+    /// Another template is held.
+    pub(super) pushed: bool,
     pub(super) says: Says,
     pub(super) leader: usize,
     pub(super) replicas: [Replica; 2],
@@ -93,6 +96,8 @@ pub(super) struct Cluster {
     pub(super) aborted: bool,
     pub(super) late_raise: bool,
     pub(super) unaudited_raise: bool,
+    /// All traffic went to stable although it had begun to change.
+    pub(super) late_retreat: bool,
     pub(super) restored_early: bool,
     pub(super) released_early: bool,
 }
@@ -185,7 +190,8 @@ impl Route {
     /// The router's own check of what is on the route it writes to.
     pub(super) fn admits(&self, next: &Note) -> bool {
         self.note.is_none_or(|live| {
-            let committed = live.safe == SafeTarget::Canary && next.safe == SafeTarget::Stable;
+            let back = next.mark().takes_back();
+            let committed = live.safe == SafeTarget::Canary && next.safe == SafeTarget::Stable && !back;
             !(live.fenced || committed) || next.weight == live.safe.weight().get()
         })
     }
@@ -264,8 +270,13 @@ impl Cluster {
             suspended: false,
             deleted: false,
             workload: Some(WorkloadFact {
-                template: trial(),
+                template: if self.pushed {
+                    Revision("v3".to_owned())
+                } else {
+                    trial()
+                },
                 held: self.held,
+                released: !self.held,
                 rolled_out: self.rolled_out,
             }),
             routes: routes.iter().map(|route| route.fact()).collect(),
@@ -286,6 +297,7 @@ impl Cluster {
             request: self.asked.then(|| Request {
                 name: String::new(),
                 verb: Verb::Abort,
+                revision: None,
                 by: String::new(),
                 at: Millis(0),
             }),

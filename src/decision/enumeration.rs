@@ -9,13 +9,13 @@
 use std::collections::BTreeMap;
 
 use super::alphabet::{
-    CANARIES, EPOCH, HOLDS, NOW, POLICIES, STAGES, SWITCHES, TIMES, VERBS, WORKLOADS, ago, judgements, plan, revision,
+    ASKED, CANARIES, EPOCH, HOLDS, NOW, POLICIES, STAGES, SWITCHES, TIMES, WORKLOADS, ago, judgements, plan, revision,
     routes,
 };
 use super::violations::{Case, repeated, violations};
 use super::{
-    Attempt, CanaryFact, Decision, Effect, Facts, HoldSince, Judged, Record, Request, Revision, RouteFact, SafeTarget,
-    Stage, State, WorkloadFact,
+    Attempt, CanaryFact, Decision, Effect, Facts, HoldSince, Judged, Reason, Record, Request, Revision, RouteFact,
+    SafeTarget, Stage, State, WorkloadFact,
 };
 
 /// All of a list.
@@ -34,7 +34,7 @@ struct Sweep {
     workloads: usize,
     canaries: usize,
     judged: usize,
-    verbs: usize,
+    asked: usize,
     policies: usize,
 }
 
@@ -58,7 +58,7 @@ const SWEEPS: [Sweep; 5] = [
         workloads: 3,
         canaries: 2,
         judged: 3,
-        verbs: 4,
+        asked: 4,
         policies: 1,
     },
     // Before the first weight.
@@ -72,7 +72,7 @@ const SWEEPS: [Sweep; 5] = [
         workloads: ANY,
         canaries: ANY,
         judged: 1,
-        verbs: ANY,
+        asked: ANY,
         policies: 1,
     },
     // What the judge may say, at every time and under every policy.
@@ -86,7 +86,7 @@ const SWEEPS: [Sweep; 5] = [
         workloads: 1,
         canaries: 3,
         judged: ANY,
-        verbs: 1,
+        asked: 1,
         policies: ANY,
     },
     // Everything about workload, canary and requests.
@@ -100,7 +100,7 @@ const SWEEPS: [Sweep; 5] = [
         workloads: ANY,
         canaries: ANY,
         judged: 3,
-        verbs: ANY,
+        asked: ANY,
         policies: 1,
     },
     // At rest, past the commit point and after an abort: neither judge nor hold has a say there.
@@ -114,13 +114,14 @@ const SWEEPS: [Sweep; 5] = [
         workloads: ANY,
         canaries: 4,
         judged: 1,
-        verbs: ANY,
+        asked: ANY,
         policies: 1,
     },
 ];
 
 /// Whether an attempt can be in this stage with such routes. A compare-and-swap in the order of the
-/// routes, with a fence that stays and a commit point that stays, lets no attempt have both.
+/// routes, with a fence that stays and a commit point that stays, lets no attempt have both; but a
+/// commit point that is being taken back, which never happens once the release was stored.
 fn possible(stage: Option<Stage>, routes: &[RouteFact]) -> bool {
     let ours = || {
         routes
@@ -128,10 +129,12 @@ fn possible(stage: Option<Stage>, routes: &[RouteFact]) -> bool {
             .filter_map(|route| route.mark.as_ref())
             .filter(|mark| mark.epoch == EPOCH)
     };
-    let fenced = ours().any(|mark| mark.fenced) || matches!(stage, Some(Stage::Aborting(_) | Stage::Rejected(_)));
-    let committed = ours().any(|mark| mark.safe == SafeTarget::Canary)
-        || matches!(stage, Some(Stage::HandingOver | Stage::Restoring));
-    stage.is_none() || !(fenced && committed)
+    let aborted = |reason| !matches!(reason, Reason::Superseded | Reason::Reverted);
+    let fenced = ours().any(|mark| mark.fenced && !mark.takes_back())
+        || matches!(stage, Some(Stage::Aborting(reason) | Stage::Rejected(reason)) if aborted(reason));
+    let committed = ours().any(|mark| mark.safe == SafeTarget::Canary);
+    let over = matches!(stage, Some(Stage::HandingOver | Stage::Restoring));
+    stage.is_none() || !(fenced && (committed || over)) && !(over && ours().any(|mark| mark.fenced))
 }
 
 fn upto(list: usize, wanted: usize) -> std::ops::Range<usize> {
@@ -243,20 +246,22 @@ fn each_fact(sweep: &Sweep, said: &[Option<Judged>], case: &mut Case, check: &mu
             attempt.scaling = late.then(|| ago(100));
         }
         for workload in WORKLOADS.into_iter().take(sweep.workloads) {
-            case.facts.workload = workload.map(|(template, held, rolled_out)| WorkloadFact {
+            case.facts.workload = workload.map(|(template, held, released, rolled_out)| WorkloadFact {
                 template: Revision(template.to_owned()),
                 held,
+                released,
                 rolled_out,
             });
             for judged in said.iter().take(sweep.judged) {
                 case.facts.judged.clone_from(judged);
-                for (switch, verb) in upto(SWITCHES.len(), sweep.switches)
-                    .flat_map(|at| upto(VERBS.len(), sweep.verbs).map(move |verb| (at, verb)))
+                for (switch, asked) in upto(SWITCHES.len(), sweep.switches)
+                    .flat_map(|at| upto(ASKED.len(), sweep.asked).map(move |asked| (at, asked)))
                 {
                     (case.facts.leader, case.facts.suspended, case.facts.deleted) = SWITCHES[switch];
-                    case.facts.request = VERBS[verb].map(|verb| Request {
+                    case.facts.request = ASKED[asked].map(|(verb, revision)| Request {
                         name: "ask".into(),
                         verb,
+                        revision: revision.map(str::to_owned),
                         by: "ada".into(),
                         at: ago(1),
                     });

@@ -34,6 +34,8 @@ pub struct WorkloadFact {
     pub template: Revision,
     /// Whether the hold is on: our label, and paused.
     pub held: bool,
+    /// Whether the hold was taken off for the release in flight: stable may have begun to change.
+    pub released: bool,
     /// Whether every pod runs the template that is written and is ready.
     pub rolled_out: bool,
 }
@@ -134,6 +136,15 @@ pub struct Mark {
     pub record: Record,
 }
 
+impl Mark {
+    /// Whether this fence takes a commit point of its own attempt back: another template is held, and
+    /// stable has not begun to change. Any other fence is refused after the commit point.
+    #[must_use]
+    pub const fn takes_back(&self) -> bool {
+        self.fenced && matches!(self.record.reason, Reason::Superseded | Reason::Reverted)
+    }
+}
+
 /// What somebody asked of a gate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
@@ -141,6 +152,8 @@ pub struct Request {
     pub name: String,
     /// What was asked.
     pub verb: Verb,
+    /// The revision it is about, all of it or its beginning; any when left out.
+    pub revision: Option<String>,
     /// Who asked, as the API server knows them.
     pub by: String,
     /// When it was asked.

@@ -1,7 +1,7 @@
 //! What the release does when a process, a person or somebody else comes in between.
 
 use super::simulation::{Judge, World, revision, share};
-use super::{Decision, Effect, Mark, Reason, Split, Stage, Verb, Verdict};
+use super::{Decision, Effect, Mark, Millis, Outcome, Reason, Split, Stage, Verb, Verdict};
 
 /// What a pass must do at once although somebody waits for an answer.
 #[test]
@@ -146,4 +146,125 @@ fn no_two_decisions_share_a_number() {
         other => panic!("a write, not {other:?}"),
     };
     assert_ne!(id(&first), id(&second));
+}
+
+#[test]
+fn what_is_asked_of_another_revision_is_refused_and_changes_nothing() {
+    for verb in [Verb::Promote, Verb::Hold, Verb::Resume, Verb::Abort, Verb::Retry] {
+        for (named, other) in [("0123456789", true), ("9876543210", false), ("987654", false)] {
+            let mut world = World::new().pushed("9876543210");
+            world.judge = Judge::Says(Verdict::Inconclusive(Reason::Undecided));
+            world.run(100);
+            let (before, exposure) = (world.state.clone(), world.exposure());
+            world.ask(verb);
+            world.request.as_mut().expect("asked").revision = Some(named.to_owned());
+            world.pass();
+            let answers: Vec<_> = world.answers.iter().map(|(_, _, reason)| *reason).collect();
+            assert_eq!(
+                answers == [Reason::OtherRevision],
+                other,
+                "{verb:?} {named}: {answers:?}"
+            );
+            if other {
+                assert_eq!((&world.state, world.exposure()), (&before, exposure), "{verb:?}");
+            }
+        }
+    }
+}
+
+/// A leader that ends between the commit point and the release of the hold, and then a push.
+fn committed_but_not_released() -> World {
+    let mut world = World::new().pushed("v2");
+    world.rolled_out = false;
+    while world.exposure() < 100 {
+        let before = world.state.clone();
+        let held = world.held;
+        world.pass();
+        if world.exposure() == 100 {
+            (world.state, world.held, world.released) = (before, held, false);
+        }
+        world.now = world.now + Millis::from_secs(10);
+    }
+    assert_eq!(world.stage(), Some(Stage::Stepping(4)));
+    world
+}
+
+#[test]
+fn a_push_before_the_hold_is_released_goes_back_to_stable_and_starts_over() {
+    for (name, reason) in [("v3", Reason::Superseded), ("v1", Reason::Reverted)] {
+        let mut world = committed_but_not_released();
+        world.push(name);
+        let decision = world.pass();
+        assert_eq!(
+            (world.exposure(), decision.outcome, decision.reason),
+            (0, Outcome::Abort, reason),
+            "{name}"
+        );
+        world.rolled_out = true;
+        world.now = world.now + Millis::from_secs(10);
+        if name == "v1" {
+            world.run(60);
+            assert!(world.at_rest() && !world.held, "{name}: {:?}", world.reasons);
+        } else {
+            world.run(600);
+            assert_eq!(world.state.proven, Some(revision("v3")), "{:?}", world.reasons);
+            assert_eq!(world.state.epoch, 2);
+        }
+    }
+}
+
+#[test]
+fn once_the_hold_was_released_the_canary_keeps_the_traffic_whatever_is_pushed() {
+    type Before = fn(&mut World);
+    let cases: [(&str, Before); 3] = [
+        ("the release is seen on the Deployment", |w| w.released = true),
+        ("the release was stored", |w| {
+            w.pass();
+            assert_eq!(w.stage(), Some(Stage::HandingOver));
+            w.released = false;
+        }),
+        ("nothing is held", |_| {}),
+    ];
+    for (case, before) in cases {
+        let mut world = committed_but_not_released();
+        before(&mut world);
+        world.push("v3");
+        world.held = case != "nothing is held";
+        world.run(60);
+        assert_eq!(world.exposure(), 100, "{case}: {:?}", world.reasons);
+    }
+}
+
+#[test]
+fn a_write_cut_off_between_two_routes_is_finished_and_never_undone() {
+    let mut world = World::new().pushed("v2");
+    world.run(100);
+    let before = world.state.clone();
+    let old = world.routes[1].clone();
+    world.run(70);
+    assert_eq!(world.exposure(), 25);
+    world.state = before;
+    world.routes[1] = old;
+    world.judge = Judge::Says(Verdict::Inconclusive(Reason::Undecided));
+    world.run(30);
+    assert!(
+        world.routes.iter().all(|(split, _)| *split == Split::At(share(25))),
+        "{:?}",
+        world.routes
+    );
+    assert_eq!(world.stage(), Some(Stage::Stepping(2)));
+}
+
+#[test]
+fn after_a_foreign_edit_a_resume_starts_from_the_first_step() {
+    let mut world = World::new().pushed("v2");
+    world.run(200);
+    assert_eq!(world.exposure(), 25);
+    world.routes[0].0 = Split::At(share(0));
+    world.run(30);
+    assert_eq!(world.reasons.last(), Some(&Reason::ForeignEdit));
+    world.weights.clear();
+    world.ask(Verb::Resume);
+    world.run(900);
+    assert_eq!(world.weights, [1, 5, 25, 50, 95, 100]);
 }

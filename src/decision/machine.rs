@@ -7,8 +7,8 @@
 //! on the routes speak first.
 
 use super::{
-    Attempt, Decision, Effect, Facts, HoldSince, Judged, Mark, Millis, Outcome, Plan, Reason, Record, Revision,
-    RouteFact, SafeTarget, Split, Stage, State, Verb, WorkloadFact,
+    Attempt, Decision, Effect, Facts, HoldSince, Mark, Millis, Outcome, Plan, Reason, Record, Revision, RouteFact,
+    SafeTarget, Split, Stage, State, Verb, WorkloadFact,
 };
 
 /// How long an abort may stay undone before a replica that does not lead brings the weight down.
@@ -49,7 +49,7 @@ impl Pass<'_> {
         {
             let due = attempt.since + STANDBY;
             if self.now >= due {
-                effects.push(Effect::Write(self.mark(attempt, Move::to_zero(attempt, reason))));
+                effects.push(Effect::Write(self.mark(attempt, &Move::to_zero(attempt, reason))));
             } else {
                 wake_at = Some(due);
             }
@@ -142,8 +142,19 @@ impl Pass<'_> {
         self.keep(&state, vec![Effect::Freeze], Reason::Started)
     }
 
-    /// An attempt exists: what ends it comes first, then what people ask, then the stage itself.
+    /// An attempt exists: what ends it comes first, then what people ask, then the stage itself. A
+    /// request about another revision changes nothing and is refused.
     fn in_flight(&self, state: &State, attempt: &Attempt) -> Decision {
+        if let Some(stray) = self.stray(attempt) {
+            let facts = Facts {
+                request: None,
+                ..self.facts.clone()
+            };
+            let pass = Pass { facts: &facts, ..*self };
+            let mut decision = pass.in_flight(state, attempt);
+            decision.effects.push(stray);
+            return decision;
+        }
         let ended = self.ended(state, attempt);
         let granted = if ended.is_none() {
             self.granted(state, attempt)
@@ -221,8 +232,9 @@ impl Pass<'_> {
         Some(self.abort(state, attempt, reason))
     }
 
-    /// After the end of a trial: what no longer matters is forgotten, and after the commit point a
-    /// newer template stays held while the canary carries the traffic.
+    /// After the end of a trial: what no longer matters is forgotten. After the commit point a newer
+    /// template stays held while the canary carries the traffic; but as long as the hold was not
+    /// released, stable runs what it always did with all its pods, and everything goes back to it.
     fn overtaken(&self, state: &State, attempt: &Attempt) -> Option<Decision> {
         match attempt.stage {
             Stage::Rejected(_) if !self.exposed() => {
@@ -235,10 +247,28 @@ impl Pass<'_> {
             }
             Stage::HandingOver => {
                 let reason = self.replaced(state, attempt)?;
-                Some(self.guard_handover(state, attempt, reason))
+                let retreats = self.unreleased(state) && !self.outdated(attempt);
+                Some(if retreats {
+                    self.abort(state, attempt, reason)
+                } else {
+                    self.guard_handover(state, attempt, reason)
+                })
             }
             _ => None,
         }
+    }
+
+    /// Whether the hold is on as it was before the commit point. The state that says otherwise is
+    /// stored after the release, and the release leaves its trace on the Deployment: either is enough
+    /// to know that stable may have begun to change.
+    fn unreleased(&self, state: &State) -> bool {
+        let stored = state.attempt.as_ref().map(|attempt| attempt.stage);
+        stored != Some(Stage::HandingOver)
+            && self
+                .facts
+                .workload
+                .as_ref()
+                .is_some_and(|workload| workload.held && !workload.released)
     }
 
     /// Whether the template changed again: what was measured speaks of something else now.
@@ -265,7 +295,7 @@ impl Pass<'_> {
     /// Writes weight 0 with a fence, and starts the way back. Unconditional; also where no weight
     /// was written yet, because a leader that slept may be about to write the first one.
     pub(super) fn abort(&self, state: &State, attempt: &Attempt, reason: Reason) -> Decision {
-        let effects = vec![Effect::Write(self.mark(attempt, Move::to_zero(attempt, reason)))];
+        let effects = vec![Effect::Write(self.mark(attempt, &Move::to_zero(attempt, reason)))];
         let attempt = attempt.moved(Stage::Aborting(reason), self.now);
         let mut decision = self.enter(state, attempt, effects, reason);
         decision.outcome = Outcome::Abort;
@@ -309,7 +339,7 @@ impl Pass<'_> {
     pub(super) fn raise(&self, state: &State, attempt: &Attempt, step: usize, reason: Reason) -> Decision {
         let mark = self.mark(
             attempt,
-            Move {
+            &Move {
                 outcome: Outcome::Promote,
                 reason,
                 step,
@@ -344,7 +374,7 @@ impl Pass<'_> {
     pub(super) fn committed(&self, attempt: &Attempt, reason: Reason) -> Mark {
         self.mark(
             attempt,
-            Move {
+            &Move {
                 outcome: Outcome::Promote,
                 reason,
                 step: self.plan.steps.len().saturating_sub(1),
@@ -389,7 +419,7 @@ impl Pass<'_> {
     }
 
     /// The mark and the record of a move.
-    pub(super) fn mark(&self, attempt: &Attempt, to: Move) -> Mark {
+    pub(super) fn mark(&self, attempt: &Attempt, to: &Move) -> Mark {
         let judged = self
             .facts
             .judged
@@ -410,7 +440,7 @@ impl Pass<'_> {
             step: to.step,
             from: self.exposure(),
             to: to.to,
-            rule: self.rule(to.reason, by.as_deref(), judged),
+            rule: self.rule(attempt, to.reason, by.as_deref()),
             evidence_hash: judged.map(|judged| judged.evidence_hash.clone()).unwrap_or_default(),
             policy_hash: self.plan.policy_hash.clone(),
             by,
@@ -460,21 +490,6 @@ impl Pass<'_> {
     /// What was written last.
     pub(super) fn newest(&self, epoch: i64) -> Option<&Mark> {
         self.marks(epoch).max_by_key(|mark| (mark.record.at, mark.step))
-    }
-
-    /// The rule that fired, for people: the numbers where they decided, the person where one did.
-    #[expect(clippy::unused_self, reason = "reads as a rule beside the others")]
-    fn rule(&self, reason: Reason, by: Option<&str>, judged: Option<&Judged>) -> String {
-        let measured = judged
-            .map(|judged| judged.rule.as_str())
-            .filter(|rule| !rule.is_empty());
-        match (reason, by) {
-            (Reason::Safe | Reason::NoHarm | Reason::Harm | Reason::LimitExceeded | Reason::Inconclusive, _) => {
-                measured.unwrap_or(reason.sentence()).to_owned()
-            }
-            (_, Some(by)) => format!("{by} asked for it; {}", measured.unwrap_or("nothing was measured")),
-            _ => reason.sentence().to_owned(),
-        }
     }
 
     /// Marks of this attempt.

@@ -30,6 +30,7 @@ mod requests;
 mod simulation;
 mod stages;
 mod state;
+mod told;
 mod units;
 #[cfg(test)]
 mod violations;
@@ -43,4 +44,5 @@ pub use plan::{Deadlines, NoEvidencePolicy, OnInconclusive, Plan, Step, Then};
 pub use reason::Reason;
 pub use record::{Outcome, Record};
 pub use state::{Attempt, Decision, Effect, HoldSince, Stage, State};
+pub use told::blindness;
 pub use units::{Millis, Percent, PercentError, Revision};

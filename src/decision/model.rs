@@ -22,6 +22,8 @@ enum Event {
     Edit(usize),
     Flip(Says),
     AskAbort,
+    /// Another template is written, and held.
+    Push,
     RollOut,
 }
 
@@ -52,6 +54,9 @@ struct Shell {
 impl Shell {
     /// What a replica that has read this does, in order; nothing when it does nothing.
     fn acts(&self, cluster: &Cluster, replica: usize, (stored, routes): (&Stored, &[Route])) -> Vec<Act> {
+        if stored.stage.is_none() && cluster.pushed {
+            return vec![]; // the next attempt is another story
+        }
         let replica = &cluster.replicas[replica];
         let state = stored.state();
         let decision = decide(&plan(), &state, &cluster.facts(replica, (stored, routes)), NOW);
@@ -121,6 +126,8 @@ impl Shell {
                 if swaps && live.version != version {
                     return false;
                 }
+                let changing = !cluster.held && !cluster.rolled_out;
+                cluster.late_retreat |= note.weight == 0 && live.weight == Some(100) && changing;
                 let raises = note.weight > live.exposure() && note.safe == SafeTarget::Stable;
                 cluster.late_raise |= raises && (cluster.aborted || live.is_fenced());
                 cluster.unaudited_raise |= raises && !note.audited;
@@ -149,6 +156,7 @@ impl Shell {
                     note: live.note.filter(|note| note.fenced),
                 };
             }
+            Act::Release if cluster.pushed => return false,
             Act::Release => {
                 let committed = |route: &Route| route.note.is_some_and(|note| note.safe == SafeTarget::Canary);
                 cluster.released_early |= cluster.held && !cluster.routes.iter().all(committed);
@@ -227,6 +235,7 @@ impl Model for Shell {
             rolled_out: false,
             canary: true,
             asked: false,
+            pushed: false,
             says: Says::Pass,
             leader: 0,
             replicas: [leader, Replica::default()],
@@ -234,6 +243,7 @@ impl Model for Shell {
             aborted: false,
             late_raise: false,
             unaudited_raise: false,
+            late_retreat: false,
             restored_early: false,
             released_early: false,
         }]
@@ -268,6 +278,9 @@ impl Model for Shell {
         }
         if left.aborts > 0 && !cluster.asked {
             events.push(Event::AskAbort);
+        }
+        if left.pushes > 0 && cluster.held {
+            events.push(Event::Push);
         }
         if !cluster.held && !cluster.rolled_out {
             events.push(Event::RollOut);
@@ -311,6 +324,10 @@ impl Model for Shell {
                 next.left.aborts -= 1;
                 next.asked = true;
             }
+            Event::Push => {
+                next.left.pushes -= 1;
+                next.pushed = true;
+            }
             Event::RollOut => next.rolled_out = true,
         }
         Some(next)
@@ -324,6 +341,10 @@ impl Model for Shell {
                 let idle = cluster.replicas.iter().all(|replica| replica.acts.is_empty());
                 !(cluster.is_aborted() && cluster.exposed() && idle) || shell.heals(cluster)
             }),
+            Property::always(
+                "never back to a stable that has begun to change",
+                |_, cluster: &Cluster| !cluster.late_retreat,
+            ),
             Property::always("never restored before stable is ready", |_, cluster: &Cluster| {
                 !cluster.restored_early
             }),
@@ -334,7 +355,8 @@ impl Model for Shell {
                 cluster.stored.stage.is_none() && cluster.stored.proven
             }),
             Property::sometimes("aborted", |_, cluster: &Cluster| {
-                matches!(cluster.stored.stage, Some(Stage::Rejected(_)))
+                let superseded = cluster.pushed && cluster.stored.stage.is_none();
+                matches!(cluster.stored.stage, Some(Stage::Rejected(_))) || superseded
             }),
         ]
     }
@@ -351,6 +373,7 @@ const SOME: Faults = Faults {
     foreign_edits: 0,
     flips: 1,
     aborts: 1,
+    pushes: 0,
 };
 
 /// The states visited, and each property that fails with the events that lead there.
@@ -398,6 +421,27 @@ fn in_no_order_of_events_does_the_shell_raise_after_an_abort_or_leave_traffic_be
                 crashes: 0,
                 flips: 0,
                 foreign_edits: 1,
+                ..SOME
+            },
+        ),
+        // another template is pushed, before the commit point and after it
+        (
+            1,
+            Faults {
+                aborts: 0,
+                flips: 0,
+                pushes: 1,
+                ..SOME
+            },
+        ),
+        (
+            2,
+            Faults {
+                aborts: 0,
+                flips: 0,
+                stale_reads: 0,
+                lease_losses: 0,
+                pushes: 1,
                 ..SOME
             },
         ),

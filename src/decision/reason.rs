@@ -76,6 +76,8 @@ reasons! {
     Completed,
     /// A person asked for it.
     Requested,
+    /// The request names a revision that is not on trial.
+    OtherRevision,
     /// The gate is suspended.
     Suspended,
     /// A newer revision replaced the one on trial.
@@ -134,6 +136,7 @@ impl Reason {
             | Self::LimitExceeded
             | Self::HandoverDeadline
             | Self::Requested
+            | Self::OtherRevision
             | Self::Suspended
             | Self::Superseded
             | Self::ForeignEdit

@@ -60,6 +60,17 @@ impl Pass<'_> {
         Some(self.raise(state, attempt, 0, Reason::Requested))
     }
 
+    /// The refusal of a request that names another revision than the one on trial.
+    pub(super) fn stray(&self, attempt: &Attempt) -> Option<Effect> {
+        let request = self.facts.request.as_ref()?;
+        let named = request.revision.as_ref()?;
+        (!attempt.revision.is_named(named)).then(|| Effect::Answer {
+            name: request.name.clone(),
+            granted: false,
+            reason: Reason::OtherRevision,
+        })
+    }
+
     /// Whether the routes say that the open request was carried out before that could be stored or
     /// answered: one consent moves a release by one step.
     fn carried_out(&self, state: &State, attempt: &Attempt) -> bool {

@@ -76,13 +76,7 @@ impl Pass<'_> {
 
     /// The window begins when the gateways have taken the weight up and requests arrive.
     fn open_window(&self, state: &State, attempt: &Attempt, step: usize, judged: &Judged) -> Decision {
-        if !self.facts.routes.iter().all(|route| route.programmed) {
-            let deadline = attempt.since + self.plan.deadlines.route;
-            if self.now >= deadline {
-                return self.abort(state, attempt, Reason::RouteDeadline);
-            }
-            let mut decision = self.stay(state, attempt, Reason::RouteNotProgrammed);
-            decision.wake_at = Some(deadline);
+        if let Some(decision) = self.not_programmed(state, attempt) {
             return decision;
         }
         if !judged.receiving {
@@ -123,6 +117,20 @@ impl Pass<'_> {
         decision
     }
 
+    /// Waits for gateways that have not taken the weight up, until the deadline.
+    fn not_programmed(&self, state: &State, attempt: &Attempt) -> Option<Decision> {
+        if attempt.window.is_some() || self.facts.routes.iter().all(|route| route.programmed) {
+            return None;
+        }
+        let deadline = attempt.since + self.plan.deadlines.route;
+        if self.now >= deadline {
+            return Some(self.abort(state, attempt, Reason::RouteDeadline));
+        }
+        let mut decision = self.stay(state, attempt, Reason::RouteNotProgrammed);
+        decision.wake_at = Some(deadline);
+        Some(decision)
+    }
+
     /// Evidence is complete and fresh: go on, end, or wait.
     fn in_window(&self, state: &State, attempt: &Attempt, (step, since): (usize, Millis), judged: &Judged) -> Decision {
         let Some(planned) = self.plan.steps.get(step) else {
@@ -149,16 +157,19 @@ impl Pass<'_> {
         }
     }
 
-    /// No complete evidence: hold, and after the deadline what the policy says. Never raises.
-    ///
-    /// A judge that has not spoken for longer than that counts as blind from its last word on.
-    fn blind(&self, state: &State, attempt: &Attempt, judged: Option<&Judged>) -> Option<Decision> {
+    /// Since when there is no complete evidence; nothing when there is. A judge that has not spoken
+    /// for longer than the plan's patience counts as blind from its last word on.
+    pub(super) fn blind_since(&self, attempt: &Attempt, judged: Option<&Judged>) -> Option<Millis> {
         let last_word = judged.map_or(attempt.since, |judged| judged.at.max(attempt.since));
-        let since = match judged.and_then(|judged| judged.blind_since) {
-            Some(since) => since.max(attempt.since),
-            None if self.now - last_word > self.plan.patience => last_word,
-            None => return None,
-        };
+        match judged.and_then(|judged| judged.blind_since) {
+            Some(since) => Some(since.max(attempt.since)),
+            None => (self.now - last_word > self.plan.patience).then_some(last_word),
+        }
+    }
+
+    /// No complete evidence: hold, and after the deadline what the policy says. Never raises.
+    fn blind(&self, state: &State, attempt: &Attempt, judged: Option<&Judged>) -> Option<Decision> {
+        let since = self.blind_since(attempt, judged)?;
         let deadline = since + self.plan.on_no_evidence.hold;
         if self.now >= deadline && self.plan.on_no_evidence.then == Then::Abort {
             return Some(self.abort(state, attempt, Reason::EvidenceDeadline));
@@ -166,8 +177,15 @@ impl Pass<'_> {
         if self.split_is_foreign(attempt) || self.still_raised(attempt) {
             return None;
         }
-        let reason = self.waiting(attempt).unwrap_or(Reason::NoEvidence);
-        let mut decision = self.stay(state, attempt, reason);
+        let waiting = self.waiting(attempt);
+        // A canary behind a gateway that has not followed cannot be seen: that is why, then.
+        if waiting.is_none()
+            && let Some(mut decision) = self.not_programmed(state, attempt)
+        {
+            decision.wake_at = decision.wake_at.map(|at| at.min(deadline));
+            return Some(decision);
+        }
+        let mut decision = self.stay(state, attempt, waiting.unwrap_or(Reason::NoEvidence));
         decision.wake_at = (self.plan.on_no_evidence.then == Then::Abort).then_some(deadline);
         Some(decision)
     }
@@ -209,7 +227,7 @@ impl Pass<'_> {
                 outcome: Outcome::Hold,
                 ..Move::to_zero(attempt, Reason::ForeignEdit)
             };
-            decision.effects.push(Effect::Write(self.mark(attempt, zero)));
+            decision.effects.push(Effect::Write(self.mark(attempt, &zero)));
         }
         Some(decision)
     }
@@ -348,7 +366,7 @@ impl Pass<'_> {
             let mut decision = self.stay(state, attempt, reason);
             decision
                 .effects
-                .push(Effect::Write(self.mark(attempt, Move::to_zero(attempt, reason))));
+                .push(Effect::Write(self.mark(attempt, &Move::to_zero(attempt, reason))));
             decision.outcome = Outcome::Abort;
             decision.wake_at = Some(self.now + self.plan.deadlines.drain);
             return decision;
@@ -381,7 +399,7 @@ impl Pass<'_> {
         if self.exposed() {
             decision
                 .effects
-                .push(Effect::Write(self.mark(attempt, Move::to_zero(attempt, reason))));
+                .push(Effect::Write(self.mark(attempt, &Move::to_zero(attempt, reason))));
         } else if self.facts.routes.iter().any(|route| route.split.names_canary()) {
             decision.effects.push(Effect::Restore);
         } else if self.facts.canary.exists {
@@ -393,7 +411,7 @@ impl Pass<'_> {
     // ---- what the rules ask ----
 
     /// What the judge said about this step of this attempt.
-    fn judged(&self, attempt: &Attempt, step: usize) -> Option<&Judged> {
+    pub(super) fn judged(&self, attempt: &Attempt, step: usize) -> Option<&Judged> {
         self.facts
             .judged
             .as_ref()

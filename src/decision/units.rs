@@ -96,6 +96,18 @@ impl fmt::Display for Percent {
 #[serde(transparent)]
 pub struct Revision(pub String);
 
+/// Fewest characters by which a revision may be named without all of them.
+const PREFIX: usize = 6;
+
+impl Revision {
+    /// Whether a person who wrote this means this revision: all of it, or its beginning of at least
+    /// six characters.
+    #[must_use]
+    pub fn is_named(&self, written: &str) -> bool {
+        self.0 == written || written.len() >= PREFIX && self.0.starts_with(written)
+    }
+}
+
 impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -105,6 +117,22 @@ impl fmt::Display for Revision {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_revision_is_named_by_all_of_it_or_by_a_beginning_that_is_long_enough() {
+        for (revision, written, named) in [
+            ("0123456789", "0123456789", true),
+            ("0123456789", "012345", true),
+            ("0123456789", "01234", false),
+            ("0123456789", "123456", false),
+            ("0123456789", "01234567890", false),
+            ("0123456789", "", false),
+            ("v2", "v2", true),
+            ("v2", "v", false),
+        ] {
+            assert_eq!(Revision(revision.to_owned()).is_named(written), named, "{written:?}");
+        }
+    }
 
     #[test]
     fn a_weight_is_an_integer_from_0_to_100_and_its_rest_completes_it() {

@@ -2,8 +2,8 @@
 //! abstract states and by the random walks. Written from the rules, not from the machine.
 
 use super::{
-    Attempt, Decision, Effect, Facts, Judged, Mark, Millis, OnInconclusive, Outcome, Percent, Plan, Reason, SafeTarget,
-    Split, Stage, State, Verb, Verdict, decide,
+    Attempt, Decision, Effect, Facts, Judged, Mark, Millis, OnInconclusive, Outcome, Percent, Plan, Reason, Request,
+    SafeTarget, Split, Stage, State, Verb, Verdict, decide,
 };
 
 /// Everything that one pass is given.
@@ -56,8 +56,9 @@ impl Case {
             Effect::Adopt | Effect::Freeze | Effect::GuardStable | Effect::ScaleCanary { .. } | Effect::Disown => {}
             Effect::Write(mark) => self.write(mark),
             Effect::Release => {
+                let handover = self.state.attempt.is_some();
                 if let Some(workload) = &mut self.facts.workload {
-                    (workload.held, workload.rolled_out) = (false, false);
+                    (workload.held, workload.released, workload.rolled_out) = (false, handover, false);
                 }
             }
             Effect::Restore => {
@@ -84,7 +85,7 @@ impl Case {
             let mut next = mark.clone();
             if let Some(live) = route.mark.as_ref().filter(|live| live.epoch >= mark.epoch) {
                 let later = live.epoch > mark.epoch;
-                let committed = live.safe == SafeTarget::Canary;
+                let committed = live.safe == SafeTarget::Canary && (later || !mark.takes_back());
                 if (later || live.fenced || committed) && mark.weight != live.safe.weight() {
                     continue;
                 }
@@ -143,6 +144,15 @@ impl<'a> Trial<'a> {
         self.marks.iter().map(|mark| mark.step).max().max(stored)
     }
 
+    /// What is asked of it; not what is asked of another revision.
+    fn request<'b>(&self, case: &'b Case) -> Option<&'b Request> {
+        let request = case.facts.request.as_ref()?;
+        let named = request.revision.as_ref();
+        named
+            .is_none_or(|named| self.attempt.revision.0 == *named)
+            .then_some(request)
+    }
+
     /// What the judge says about that step.
     fn judged<'b>(&self, case: &'b Case) -> Option<&'b Judged> {
         let step = self.step()?;
@@ -175,8 +185,12 @@ pub(super) fn violations(case: &Case, decision: &Decision) -> Vec<&'static str> 
                 "scaled for an attempt that is over",
                 !Trial::of(case).is_some_and(|trial| trial.early()),
             ),
-            Effect::Answer { name, .. } => {
+            Effect::Answer { name, granted, .. } => {
                 answers += 1;
+                never(
+                    "granted what was asked of another revision",
+                    *granted && Trial::of(case).is_none_or(|trial| trial.request(case).is_none()),
+                );
                 never(
                     "answered what nobody asked",
                     case.facts.request.as_ref().is_none_or(|request| request.name != *name),
@@ -241,7 +255,7 @@ fn never_written(case: &Case, mark: &Mark, never: &mut impl FnMut(&'static str, 
     never("a fence with traffic", mark.fenced && !zero);
     never(
         "left the safe target after the commit point",
-        trial.committed() && !(commits && mark.weight == Percent::ALL),
+        trial.committed() && !(commits && mark.weight == Percent::ALL) && !is_retreat(case, mark),
     );
     if !case.raises(mark) {
         return;
@@ -272,6 +286,17 @@ fn never_written(case: &Case, mark: &Mark, never: &mut impl FnMut(&'static str, 
     never("I2: raised for no reason that counts", !is_earned(case, &trial, mark));
 }
 
+/// Whether a write takes a commit point back for another template, while the hold was never released
+/// and that is known: neither the Deployment nor what was stored says that it was.
+fn is_retreat(case: &Case, mark: &Mark) -> bool {
+    let stored = case.state.attempt.as_ref();
+    let early = stored.is_some_and(|stored| matches!(stored.stage, Stage::Preparing | Stage::Stepping(_)));
+    let held = case.facts.workload.as_ref().is_some_and(|workload| {
+        workload.held && !workload.released && stored.is_some_and(|stored| stored.revision != workload.template)
+    });
+    mark.takes_back() && mark.weight == Percent::ZERO && early && held
+}
+
 /// Whether something stands behind a raise: evidence, policy, a person, or an earlier decision.
 fn is_earned(case: &Case, trial: &Trial<'_>, mark: &Mark) -> bool {
     if trial.marks.contains(&mark) {
@@ -281,11 +306,7 @@ fn is_earned(case: &Case, trial: &Trial<'_>, mark: &Mark) -> bool {
     let carried =
         |needed: i64| canary.revision.as_ref() == Some(&trial.attempt.revision) && canary.ready >= needed.max(1);
     let commits = mark.safe == SafeTarget::Canary;
-    let resumed = case
-        .facts
-        .request
-        .as_ref()
-        .is_some_and(|request| request.verb == Verb::Resume);
+    let resumed = trial.request(case).is_some_and(|request| request.verb == Verb::Resume);
     let resumable = trial.attempt.hold.is_none() || resumed;
     let Some(step) = trial.step() else {
         return trial.attempt.stage == Stage::Preparing
@@ -300,12 +321,7 @@ fn is_earned(case: &Case, trial: &Trial<'_>, mark: &Mark) -> bool {
     } else {
         mark.step == step + 1
     };
-    if let Some(request) = case
-        .facts
-        .request
-        .as_ref()
-        .filter(|_| mark.record.reason == Reason::Requested)
-    {
+    if let Some(request) = trial.request(case).filter(|_| mark.record.reason == Reason::Requested) {
         let named = mark.record.by.as_ref() == Some(&request.by);
         return named
             && match request.verb {
@@ -354,11 +370,7 @@ fn must_be_zero(case: &Case) -> bool {
         .judged(case)
         .is_some_and(|judged| matches!(judged.verdict, Verdict::Fail(_)));
     let lost = trial.step().is_some() && case.exposed() && case.facts.canary.ready == 0;
-    let asked = case
-        .facts
-        .request
-        .as_ref()
-        .is_some_and(|request| request.verb == Verb::Abort);
+    let asked = trial.request(case).is_some_and(|request| request.verb == Verb::Abort);
     let replaced = case
         .facts
         .workload

@@ -75,6 +75,8 @@ pub struct Metric {
     #[serde(with = "super::packed")]
     baseline_events: Vec<f64>,
     minutes: i64,
+    /// Whether the newest tick before the first weight was without a request of the canary.
+    unvisited: bool,
     hash: String,
 }
 
@@ -145,6 +147,7 @@ impl Metric {
             phi: vec![plan.dispersion; tails],
             baseline_events: vec![0.0; tails],
             minutes: 0,
+            unvisited: false,
             hash: hex(&Sha256::digest(plan.name.as_bytes())),
         }
     }
@@ -190,7 +193,7 @@ impl Metric {
         }
     }
 
-    /// Counts a complete tick. Before the first step it only feeds the dispersion.
+    /// Counts a complete tick. Before the first weight it only feeds the dispersion.
     pub fn count(&mut self, plan: &MetricPlan, margins: Option<(&Course, Margin)>, interval: Millis, tick: &Tick) {
         if self.last.is_some_and(|last| tick.at <= last) {
             return;
@@ -214,11 +217,20 @@ impl Metric {
         self.blind_since = None;
         self.gaps.clear();
         self.dispersion.observe(start.0.div_euclid(MINUTE), &tick.baseline_pods);
-        if let Some((course, safety)) = margins {
-            self.hash = chained(&self.hash, tick);
-            self.stake_minutes(start - course.began);
-            self.play(plan, &safety, tick, (start >= course.step_at).then_some(start));
+        match margins {
+            Some((course, safety)) if self.belongs(course, start, tick.at) => {
+                self.hash = chained(&self.hash, tick);
+                self.stake_minutes(start - course.began);
+                self.play(plan, &safety, tick, (start >= course.step_at).then_some(start));
+            }
+            _ => self.unvisited = tick.canary.total <= 0.0,
         }
+    }
+
+    /// Whether a tick speaks of this attempt. One that reaches back before the first weight may
+    /// hold requests of an attempt before it; not so if there were none up to its start.
+    fn belongs(&self, course: &Course, start: Millis, end: Millis) -> bool {
+        start >= course.began || self.unvisited && end > course.began
     }
 
     /// Puts down the capital of every minute that had passed when the tick began.

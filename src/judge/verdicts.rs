@@ -300,6 +300,36 @@ fn a_canary_that_should_have_been_seen_is_blind_and_one_that_is_rare_is_quiet() 
 }
 
 #[test]
+fn requests_of_an_attempt_before_this_one_are_not_counted() {
+    let failing = |at| ratio_tick(at, [20.0, 40.0, 0.0, 100.0]);
+    let quiet = |at| ratio_tick(at, [0.0, 0.0, 0.0, 100.0]);
+    let cases = [
+        ("before the first weight", vec![failing(10)], false),
+        (
+            "late, from before the first weight",
+            vec![quiet(10), failing(20)],
+            false,
+        ),
+        (
+            "around it, after another attempt",
+            vec![failing(20), failing(30)],
+            false,
+        ),
+        ("around it, after nothing", vec![quiet(20), failing(30)], true),
+        ("after it", vec![failing(20), failing(30), failing(40)], true),
+    ];
+    for (case, ticks, counted) in cases {
+        let mut analysis = SERVICE.analysis(errors(), &WEIGHTS, 0.01);
+        analysis.begin_step(0, Millis::from_secs(25));
+        for tick in ticks {
+            analysis.observe(0, &tick);
+        }
+        let fails = matches!(analysis.judged(1, 0).verdict, Verdict::Fail(_));
+        assert_eq!(fails, counted, "{case}: {}", analysis.judged(1, 0).rule);
+    }
+}
+
+#[test]
 fn a_step_that_begins_again_counts_anew_without_more_capital() {
     let mut analysis = begun(errors(), &WEIGHTS);
     analysis.observe(0, &ratio_tick(10, [0.0, 20.0, 6.0, 1980.0]));

@@ -14,7 +14,7 @@ use kube::core::params::{GetParams, Patch, PatchParams};
 use serde_json::Value;
 
 use super::note::clip;
-use super::{Ending, Error, FIELD_MANAGER, Pair, Rbac, RouteKind, RouteRef, route};
+use super::{Ending, Error, FIELD_MANAGER, Keep, Pair, Rbac, RouteKind, RouteRef, route};
 use crate::decision::Mark;
 
 /// What this router needs.
@@ -88,41 +88,42 @@ impl GatewayApi {
         self.write(at, route, wanted).await
     }
 
-    /// Takes the pair out of `route` and hands its rules back: one request where their only former
-    /// manager was one that updates, in whose name they are then written; else two.
+    /// Takes the pair out of `route`: one request, or none when that was done before. What
+    /// [`hand_back_due`](super::hand_back_due) says of the answer is to be done next; where the rules'
+    /// only former manager was one that updates, this is written in its name, and nothing is due.
     ///
     /// # Errors
-    /// As [`apply`](Self::apply). After an error [`hand_back_due`](super::hand_back_due) tells of a freshly read route
-    /// whether only the hand-back is missing.
+    /// As [`apply`](Self::apply).
     pub async fn restore(&self, at: &RouteRef, route: &Value, pair: &Pair, ending: Ending) -> Result<Written, Error> {
         let wanted = route::restored(route, pair, ending)?;
         if let Some((manager, whole)) = route::in_their_name(route, &wanted, pair, ending.keep) {
             return self.write_as(at, (route, whole), &manager).await;
         }
-        let mut done = self.write(at, route, wanted).await?;
+        self.write(at, route, wanted).await
+    }
+
+    /// Hands the rules of a restored route back to their former manager: a read and a write in health,
+    /// nothing when it is not due.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply), after a conflict only when others wrote the route five times in a row.
+    pub async fn hand_back(&self, at: &RouteRef, route: &Value, pair: &Pair, keep: Keep) -> Result<Written, Error> {
+        let mut route = route.clone();
         for tried in 1.. {
-            if route::handed_back(&done.route, pair, ending.keep).is_none() {
+            if route::handed_back(&route, pair, keep).is_none() {
                 break;
             }
-            if done.writes > 0 || tried > 1 {
-                tokio::time::sleep(REPORTS).await;
-                done.route = self.read(at).await?.ok_or_else(|| Error::Gone(self.place(at)))?;
-            }
-            let Some(wanted) = route::handed_back(&done.route, pair, ending.keep) else {
+            tokio::time::sleep(REPORTS).await;
+            route = self.read(at).await?.ok_or_else(|| Error::Gone(self.place(at)))?;
+            let Some(wanted) = route::handed_back(&route, pair, keep) else {
                 break;
             };
-            match self.write(at, &done.route, wanted).await {
-                Ok(written) => {
-                    return Ok(Written {
-                        route: written.route,
-                        writes: done.writes + written.writes,
-                    });
-                }
+            match self.write(at, &route, wanted).await {
                 Err(Error::Conflict(_)) if tried < TRIES => {}
-                Err(error) => return Err(error),
+                written => return written,
             }
         }
-        Ok(done)
+        Ok(Written { route, writes: 0 })
     }
 
     async fn write(&self, at: &RouteRef, from: &Value, to: Value) -> Result<Written, Error> {

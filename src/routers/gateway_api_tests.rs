@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::gateway_api::GatewayApi;
 use super::route_tests::{checkout, ending, mark, percent, route};
-use super::{Error, Keep, RouteKind, RouteRef, facts, hand_back_due};
+use super::{Error, Keep, RouteKind, RouteRef, Written, facts, hand_back_due};
 use crate::decision::Split;
 
 /// What somebody else does to the route just before a patch arrives, if anything.
@@ -83,13 +83,10 @@ fn test_failed() -> (u16, Value) {
 async fn answer(State(fake): State<Fake>, method: Method, uri: Uri, body: String) -> Response {
     let mut server = fake.0.lock().expect("lock");
     server.asked.push(format!("{method} {uri}"));
-    let (code, body) = match server.answers.pop_front() {
-        Some(answer) => answer,
-        None => {
-            let manager = uri.query().and_then(|query| query.split("fieldManager=").nth(1));
-            server.handle(&method, &body, manager.unwrap_or_default())
-        }
-    };
+    let (code, body) = server.answers.pop_front().unwrap_or_else(|| {
+        let manager = uri.query().and_then(|query| query.split("fieldManager=").nth(1));
+        server.handle(&method, &body, manager.unwrap_or_default())
+    });
     (StatusCode::from_u16(code).expect("code"), axum::Json(body)).into_response()
 }
 
@@ -166,6 +163,18 @@ fn timeless(mut route: Value) -> Value {
     route
 }
 
+/// Both halves of the way back, as the controller asks for them.
+async fn put_back(router: &GatewayApi, route: &Value) -> Result<Written, Error> {
+    let restored = router.restore(&http(), route, &checkout(), ending(Keep::Fence)).await?;
+    let back = router
+        .hand_back(&http(), &restored.route, &checkout(), Keep::Fence)
+        .await?;
+    Ok(Written {
+        route: back.route,
+        writes: restored.writes + back.writes,
+    })
+}
+
 #[tokio::test]
 async fn a_release_is_one_write_a_step_and_two_at_the_end() {
     let fake = Fake::with(&started());
@@ -184,10 +193,7 @@ async fn a_release_is_one_write_a_step_and_two_at_the_end() {
     }
     let read = router.read(&http()).await.expect("read").expect("route");
     fake.asked();
-    let restored = router
-        .restore(&http(), &read, &checkout(), ending(Keep::Fence))
-        .await
-        .expect("restored");
+    let restored = put_back(&router, &read).await.expect("restored");
     assert_eq!(restored.writes, 2);
     assert_eq!(timeless(fake.live()), timeless(started()));
     let path = "/apis/gateway.networking.k8s.io/v1/namespaces/shop/httproutes/checkout";
@@ -316,10 +322,7 @@ async fn the_hand_back_reads_again_when_a_gateway_writes_its_status_meanwhile() 
     fake.asked();
     let status: Meanwhile = Some(|r| r["status"] = json!({"parents": []}));
     fake.meanwhile([None, status, status]);
-    let done = router
-        .restore(&http(), &split, &checkout(), ending(Keep::Fence))
-        .await
-        .expect("restored");
+    let done = put_back(&router, &split).await.expect("restored");
     assert_eq!(done.writes, 2);
     let verbs: Vec<_> = fake
         .asked()
@@ -343,10 +346,7 @@ async fn a_hand_back_that_never_comes_through_is_done_by_the_next_restore() {
         .route;
     let status: Meanwhile = Some(|r| r["status"] = json!({"parents": []}));
     fake.meanwhile([None, status, status, status, status, status]);
-    let error = router
-        .restore(&http(), &split, &checkout(), ending(Keep::Fence))
-        .await
-        .expect_err("a busy route");
+    let error = put_back(&router, &split).await.expect_err("a busy route");
     assert_eq!(error, Error::Conflict("HTTPRoute shop/checkout".into()));
     assert_eq!(
         facts(Some(&fake.live()), &checkout()).split,
@@ -354,10 +354,7 @@ async fn a_hand_back_that_never_comes_through_is_done_by_the_next_restore() {
         "the traffic is where it belongs"
     );
     assert!(hand_back_due(&fake.live(), &checkout()));
-    let done = router
-        .restore(&http(), &fake.live(), &checkout(), ending(Keep::Fence))
-        .await
-        .expect("restored");
+    let done = put_back(&router, &fake.live()).await.expect("restored");
     assert_eq!((done.writes, hand_back_due(&fake.live(), &checkout())), (1, false));
 }
 
@@ -374,10 +371,7 @@ async fn putting_the_rules_back_is_not_repeated_after_a_conflict() {
     fake.meanwhile([Some(
         (|r| r["spec"]["hostnames"] = json!(["new.example.com"])) as fn(&mut Value),
     )]);
-    let error = router
-        .restore(&http(), &split, &checkout(), ending(Keep::Fence))
-        .await
-        .expect_err("conflict");
+    let error = put_back(&router, &split).await.expect_err("conflict");
     assert_eq!(error, Error::Conflict("HTTPRoute shop/checkout".into()));
     assert_eq!(fake.asked().len(), 1);
 }

@@ -33,6 +33,7 @@ mod rules;
 use sha2::{Digest, Sha256};
 
 pub use gateway_api::{GatewayApi, Written};
+pub use note::is_marked;
 pub use route::{Ending, Keep, facts, hand_back_due};
 
 /// The field manager of every write of ours.
@@ -40,6 +41,20 @@ pub const FIELD_MANAGER: &str = "tollgate";
 
 /// On a route while any gate splits it: what the split policy selects on.
 pub const SPLIT_LABEL: &str = "tollgate.dev/split";
+
+/// What every annotation begins with in which a gate keeps its mark on a route; the gate's name
+/// follows.
+pub const MARK_PREFIX: &str = "traffic.tollgate.dev/";
+
+/// What is appended to the name of a Service and of a Deployment for their canary.
+pub const CANARY_SUFFIX: &str = "-canary";
+
+/// The name of the canary's Service: `<service>-canary`. Names of Services have at most 63
+/// characters, so a gate takes one of at most 56. Routes and queries name it, so everybody asks here.
+#[must_use]
+pub fn canary_service(service: &str) -> String {
+    format!("{service}{CANARY_SUFFIX}")
+}
 
 /// One route, in the gate's namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -102,14 +117,14 @@ impl Pair {
             gate: gate.to_owned(),
             namespace: namespace.to_owned(),
             service: service.to_owned(),
-            canary: format!("{service}-canary"),
+            canary: canary_service(service),
         }
     }
 
     /// The annotation in which this gate keeps its mark: `traffic.tollgate.dev/<gate>`.
     #[must_use]
     pub fn annotation(&self) -> String {
-        format!("{}{}", note::PREFIX, shortened(&self.gate, 63))
+        format!("{MARK_PREFIX}{}", shortened(&self.gate, 63))
     }
 }
 
@@ -184,6 +199,9 @@ pub enum Error {
     /// No rule sends anything to the service, so there is nothing to split.
     #[error("no rule gives the Service {0:?} a weight above 0")]
     NoService(String),
+    /// Another gate splits the same Service on this route.
+    #[error("another gate splits the Service {0:?} on this route; a Service has one gate")]
+    Taken(String),
     /// A weight of the user's is too large to be split in hundredths.
     #[error(
         "spec.rules[{rule}]: backend {backend:?} has weight {weight}; at most 10000 can be split exactly, because \

@@ -6,11 +6,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Pair;
+use super::{MARK_PREFIX, Pair};
 use crate::decision::{Mark, Revision};
-
-/// What every annotation of ours begins with; the gate's name follows.
-pub(super) const PREFIX: &str = "traffic.tollgate.dev/";
 
 /// The longest annotation that is read, in bytes. A route of 16 rules with 16 backends each, the
 /// most the Gateway API takes, needs about 6 KiB.
@@ -65,6 +62,13 @@ pub(super) struct Owner {
     pub api_version: String,
 }
 
+/// Whether the route carries this gate's annotation, be it one that can be read or not.
+#[must_use]
+pub fn is_marked(route: &Value, pair: &Pair) -> bool {
+    let annotations = route.get("metadata").and_then(|metadata| metadata.get("annotations"));
+    annotations.and_then(|all| all.get(pair.annotation())).is_some()
+}
+
 impl Note {
     /// Reads the pair's own note from a route.
     pub fn of(route: &Value, pair: &Pair) -> Option<Self> {
@@ -81,7 +85,7 @@ impl Note {
         annotations
             .into_iter()
             .flatten()
-            .filter(|(key, _)| key.starts_with(PREFIX) && **key != own)
+            .filter(|(key, _)| key.starts_with(MARK_PREFIX) && **key != own)
             .filter_map(|(_, text)| Self::parse(text))
             .collect()
     }

@@ -12,7 +12,7 @@ use super::note::Note;
 use super::route::{handed_back, restored, split_at};
 use super::route_tests::{checkout, ending, mark, percent, put_back, route, rules, split, weights};
 use super::{Error, Keep, Pair, SPLIT_LABEL, facts, hand_back_due};
-use crate::decision::{Mark, SafeTarget, Split};
+use crate::decision::{Mark, Reason, SafeTarget, Split};
 
 #[test]
 fn a_mark_is_obeyed_by_whoever_writes() {
@@ -24,6 +24,10 @@ fn a_mark_is_obeyed_by_whoever_writes() {
     let committed = |epoch, weight| Mark {
         safe: canary,
         ..mark(epoch, weight)
+    };
+    let superseded = |mut mark: Mark| {
+        mark.record.reason = Reason::Superseded;
+        mark
     };
     for (what, live, next, allowed) in [
         ("the same attempt goes on", mark(2, 5), mark(2, 25), true),
@@ -63,6 +67,18 @@ fn a_mark_is_obeyed_by_whoever_writes() {
             false,
         ),
         (
+            "after the commit point, a fence that takes it back",
+            committed(2, 100),
+            superseded(fenced(2, 0)),
+            true,
+        ),
+        (
+            "after the commit point, a fence of an earlier attempt that was superseded",
+            committed(2, 100),
+            superseded(fenced(1, 0)),
+            false,
+        ),
+        (
             "after the commit point, its safe weight",
             committed(2, 50),
             mark(2, 100),
@@ -91,7 +107,7 @@ fn a_mark_is_obeyed_by_whoever_writes() {
         assert_eq!(left.epoch, live.epoch.max(next.epoch), "{what}: never a lower epoch");
         assert!(newer || left.fenced || !live.fenced, "{what}: a fence stays");
         assert!(
-            newer || live.safe != canary || left.safe == canary,
+            newer || live.safe != canary || left.safe == canary || next.takes_back(),
             "{what}: so does what is safe"
         );
         assert_eq!(left.record, next.record, "{what}: the record is the writer's");

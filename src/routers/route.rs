@@ -50,7 +50,21 @@ pub fn hand_back_due(route: &Value, pair: &Pair) -> bool {
     Note::of(route, pair).is_some_and(|n| n.split.is_none() && !n.owners.is_empty())
 }
 
+/// Whether another gate splits the same Service here, and we do not: then the pair is not ours to
+/// put right.
+fn is_anothers(route: &Value, pair: &Pair) -> bool {
+    let same = |kept: &Kept| kept.service == pair.service || kept.canary == pair.canary;
+    Note::of(route, pair).is_none()
+        && Note::others(route, pair)
+            .iter()
+            .filter_map(|n| n.split.as_ref())
+            .any(same)
+}
+
 fn split(route: &Value, pair: &Pair) -> Split {
+    if is_anothers(route, pair) {
+        return Split::Missing;
+    }
     let shares: Vec<_> = read(route, &pairs(route, pair))
         .iter()
         .filter_map(Rule::share)
@@ -72,13 +86,16 @@ fn split(route: &Value, pair: &Pair) -> Split {
 /// The route with the mark's weight in every rule that names the pair, and the mark itself.
 ///
 /// # Errors
-/// [`Error::Fenced`], [`Error::NoService`] and [`Error::TooHeavy`]. A write of the weight that the
+/// [`Error::Fenced`], [`Error::Taken`], [`Error::NoService`] and [`Error::TooHeavy`]. A write of the weight that the
 /// route's own mark calls safe meets none of them.
 pub(super) fn split_at(route: &Value, pair: &Pair, mark: &Mark) -> Result<Value, Error> {
     let live = Note::of(route, pair);
     let mark = admit(live.as_ref().map(|n| &n.mark), mark)?;
     let pairs = pairs(route, pair);
     let mut rules = read(route, &pairs);
+    if is_anothers(route, pair) {
+        return Err(Error::Taken(pair.service.clone()));
+    }
     if mark.weight != mark.safe.weight() && !rules.iter().filter_map(Rule::share).any(|s| s.percent.is_some()) {
         return Err(Error::NoService(pair.service.clone()));
     }
@@ -117,6 +134,9 @@ pub(super) fn restored(route: &Value, pair: &Pair, ending: Ending) -> Result<Val
     let live = Note::of(route, pair);
     if let Some(mark) = live.as_ref().map(|n| &n.mark).filter(|m| m.epoch > ending.attempt) {
         return Err(refused(mark, ending.attempt, Percent::ZERO));
+    }
+    if is_anothers(route, pair) {
+        return Ok(route.clone());
     }
     let mut rules = read(route, &pairs(route, pair));
     let originals = originals(route, pair, &rules);
@@ -182,13 +202,13 @@ fn left(mut note: Note, keep: Keep, rules: &[Rule]) -> Option<Note> {
 
 /// The mark that may be written over the live one: an attempt never writes over a later one, a
 /// fence and a commit point stay for the attempt that set them. Only the live mark's safe weight is
-/// open to everybody.
+/// open to everybody; and an attempt may take its own commit point back with a fence that says so.
 fn admit(live: Option<&Mark>, next: &Mark) -> Result<Mark, Error> {
     let Some(live) = live.filter(|l| l.epoch >= next.epoch) else {
         return Ok(next.clone());
     };
     let later = live.epoch > next.epoch;
-    let committed = live.safe == SafeTarget::Canary && next.safe == SafeTarget::Stable;
+    let committed = live.safe == SafeTarget::Canary && next.safe == SafeTarget::Stable && (later || !next.takes_back());
     if (later || live.fenced || committed) && next.weight != live.safe.weight() {
         return Err(refused(live, next.epoch, next.weight));
     }

@@ -499,6 +499,32 @@ fn gates_share_a_rule_and_leave_in_any_order() {
 }
 
 #[test]
+fn a_second_gate_of_the_same_service_leaves_the_split_of_the_first_alone() {
+    let second = Pair::new("second", "shop", "checkout");
+    let written = split_at(
+        &route("[{backendRefs: [{name: checkout, port: 80}]}]"),
+        &checkout(),
+        &mark(1, 5),
+    )
+    .expect("the first gate's split");
+    let fact = facts(Some(&written), &second);
+    assert_eq!(
+        (fact.split, fact.mark),
+        (Split::Missing, None),
+        "it is not the second's"
+    );
+    let ending = Ending {
+        attempt: 0,
+        keep: Keep::Nothing,
+    };
+    assert_eq!(restored(&written, &second, ending).as_ref(), Ok(&written));
+    for weight in [0, 5] {
+        let error = split_at(&written, &second, &mark(9, weight)).expect_err("a refusal");
+        assert_eq!(error, Error::Taken("checkout".into()));
+    }
+}
+
+#[test]
 fn a_weight_that_cannot_be_split_exactly_is_refused_unless_the_write_is_safe() {
     let written =
         route("[{backendRefs: [{name: old}]}, {backendRefs: [{name: checkout}, {name: old, weight: 10001}]}]");

@@ -6,10 +6,11 @@ use super::counter::is_count;
 use super::memory::Track;
 
 /// The quantiles whose edges are judged together when none is asked for.
-const USUAL: [f64; 3] = [0.5, 0.9, 0.99];
+pub(super) const USUAL: [f64; 3] = [0.5, 0.9, 0.99];
 
 /// Chooses edges from the baseline's buckets since its processes began: those nearest to the
-/// asked quantile, or to the median, p90 and p99. Nothing when there were no requests.
+/// asked quantile, or to the median, p90 and p99; one that is nearest to two of them comes twice,
+/// because what is judged has as many tails as were planned. Nothing when there were no requests.
 pub(super) fn choose(baseline: &[&Track], quantile: Option<f64>) -> Option<Vec<f64>> {
     let mut buckets: BTreeMap<Edge, f64> = BTreeMap::new();
     for track in baseline {
@@ -26,7 +27,6 @@ pub(super) fn choose(baseline: &[&Track], quantile: Option<f64>) -> Option<Vec<f
     let quantiles = quantile.map_or(USUAL.to_vec(), |asked| vec![asked]);
     let mut edges: Vec<f64> = quantiles.iter().filter_map(|asked| nearest(&buckets, *asked)).collect();
     edges.sort_by(f64::total_cmp);
-    edges.dedup();
     Some(edges).filter(|edges| !edges.is_empty())
 }
 
@@ -105,6 +105,13 @@ mod tests {
         ] {
             assert_eq!(choose(&baseline, asked), Some(expected), "{asked:?}");
         }
+    }
+
+    #[test]
+    fn coarse_buckets_give_as_many_edges_as_were_asked_for() {
+        let tracks = [("0.1", 60.0), ("1", 95.0), ("+Inf", 100.0)].map(|(le, value)| bucket(le, value));
+        let baseline: Vec<&Track> = tracks.iter().collect();
+        assert_eq!(choose(&baseline, None), Some(vec![0.1, 1.0, 1.0]));
     }
 
     #[test]

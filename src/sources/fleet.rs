@@ -6,7 +6,7 @@
     reason = "small whole numbers, exact; a test may panic"
 )]
 
-use super::metric::{HistogramPreset, MetricQuery, RatioPreset, RatioSpec};
+use super::metric::{HistogramPreset, Measure, MetricQuery, RatioPreset, RatioSpec};
 use super::stand_in::{
     CANARY, STABLE, StandIn, arm, gate, healthy, histogram, http_errors, kinds, labels, only, orders, plane, ratio,
     rising, samples, series, tick,
@@ -207,20 +207,23 @@ async fn the_gateways_recorded_durations_are_told_apart_by_arm() {
     let answer = only(&mut plane, server.now(0), &without).await;
     assert_eq!(kinds(&answer), [GapKind::ShortWindow]);
     let edges = answer.edges.expect("chosen");
-    assert_eq!(edges, [0.005, 0.01]);
+    assert_eq!(edges, [0.005, 0.005, 0.01]);
     let mut plane = server.plane();
-    let with = [gate(
-        "shop",
-        "checkout",
-        vec![histogram(HistogramPreset::GatewayDuration, Some(edges))],
-    )];
+    let mut asked = histogram(HistogramPreset::GatewayDuration, None);
+    if let Measure::Tails(tails) = &asked.measure {
+        asked.measure = Measure::Tails(tails.clone().at(edges));
+    }
+    let with = [gate("shop", "checkout", vec![asked])];
     let answer = only(&mut plane, server.now(0), &with).await;
     let Evidence::Complete(tick) = answer.evidence else {
         panic!("complete: {answer:?}");
     };
-    assert_eq!(tick.baseline.events, [9600.0 - 8097.0, 9600.0 - 9448.0]);
+    assert_eq!(
+        tick.baseline.events,
+        [9600.0 - 8097.0, 9600.0 - 8097.0, 9600.0 - 9448.0]
+    );
     assert_eq!(tick.baseline.total, 9600.0);
-    assert_eq!(tick.canary.events, [400.0 - 334.0, 400.0 - 391.0]);
+    assert_eq!(tick.canary.events, [400.0 - 334.0, 400.0 - 334.0, 400.0 - 391.0]);
     assert_eq!(tick.canary.total, 400.0);
     let asked = server.asked().pop().expect("a query");
     assert!(asked.contains(r#"le=~"0\\.005|0\\.01|\\+Inf""#), "{asked}");

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::connection::ConnectionSpec;
+use super::edges::USUAL;
 use super::selector::{Selector, SelectorError};
 
 /// A share of requests: bad ones out of all. Give a preset, or both `bad` and `total`.
@@ -262,6 +263,17 @@ fn field(field: &'static str, why: &str) -> SpecError {
 }
 
 impl Tails {
+    /// How many edges are judged: those that are named, the one nearest to a quantile that is
+    /// named, or those nearest to the median, p90 and p99. At least 1.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        match (&self.edges, self.quantile) {
+            (Some(edges), _) => edges.len().max(1),
+            (None, Some(_)) => 1,
+            (None, None) => USUAL.len(),
+        }
+    }
+
     /// The same histogram, judged at these edges.
     #[must_use]
     pub fn at(self, edges: Vec<f64>) -> Self {

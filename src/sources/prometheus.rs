@@ -92,8 +92,14 @@ impl Plane {
 
     /// What the plane has cost so far.
     #[must_use]
-    pub const fn costs(&self) -> Costs {
-        self.costs
+    pub const fn costs(&self) -> &Costs {
+        &self.costs
+    }
+
+    /// How many queries were answered since this was asked last, by what was wrong with the answer;
+    /// none for a usable one.
+    pub fn outcomes(&mut self) -> BTreeMap<Option<GapKind>, u64> {
+        std::mem::take(&mut self.costs.outcomes)
     }
 
     /// Number of series that the plane remembers.
@@ -264,9 +270,7 @@ impl Plane {
         }
         for (identity, starts) in wanted {
             let (answer, bytes) = round.starts(identity, &starts).await;
-            self.costs.queries += 1;
-            self.costs.bytes += bytes;
-            self.costs.failed += u64::from(answer.is_err());
+            self.costs.asked(&answer, bytes);
             for series in answer.into_iter().flatten() {
                 self.memory.take_starts(&self.connection, series);
             }

@@ -204,9 +204,7 @@ impl Round<'_> {
                 .collect()
                 .await;
             for (shape, ask, group, result, bytes) in answers {
-                costs.queries += 1;
-                costs.bytes += bytes;
-                costs.failed += u64::from(result.is_err());
+                costs.asked(&result, bytes);
                 let known = fitting.entry(shape).or_default();
                 let overflow = matches!(&result, Err(gap) if gap.kind == GapKind::Oversized);
                 if overflow && group.len() > 1 {

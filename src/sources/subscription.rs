@@ -1,7 +1,9 @@
 //! What a gate asks of a plane, and what it gets.
 
+use std::collections::BTreeMap;
+
 use super::metric::MetricQuery;
-use crate::decision::{Evidence, Gap, Millis, Tick};
+use crate::decision::{Evidence, Gap, GapKind, Millis, Tick};
 
 /// What one gate wants to know at every tick.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,16 +48,28 @@ pub struct Answer {
 }
 
 /// What the plane has cost so far, for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Costs {
     /// Queries sent.
     pub queries: u64,
-    /// Queries that gave no usable answer.
-    pub failed: u64,
+    /// Queries since they were counted last, by what was wrong with the answer; none for a usable one.
+    pub outcomes: BTreeMap<Option<GapKind>, u64>,
     /// Bytes of answers read.
     pub bytes: u64,
     /// Times an arm counted more events than requests and was cut to its requests.
     pub clamped: u64,
+}
+
+impl Costs {
+    /// Counts one query and its answer.
+    pub(super) fn asked<T>(&mut self, result: &Result<T, Gap>, bytes: u64) {
+        self.queries += 1;
+        self.bytes += bytes;
+        *self
+            .outcomes
+            .entry(result.as_ref().err().map(|gap| gap.kind))
+            .or_default() += 1;
+    }
 }
 
 impl Answer {

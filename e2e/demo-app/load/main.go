@@ -136,6 +136,7 @@ func main() {
 	maxErrors := flag.Int("max-errors", -1, "exit with 1 if there are more errors than this")
 	maxLost := flag.Int("max-lost", -1, "exit with 1 if more requests than this are lost")
 	quiet := flag.Bool("summary", false, "print only the summary")
+	trace := flag.String("trace", "", "print a line with the time (ms since 1970) of each answer of this version")
 	flag.Parse()
 	if flag.NArg() > 0 || *rate <= 0 || *rate > 20000 || *length <= 0 || *length > 2*time.Hour {
 		usage("bad arguments; see -h")
@@ -219,8 +220,14 @@ sending:
 			go func() {
 				defer open.Done()
 				r := ask(bucket)
+				answered := time.Now().UnixMilli()
 				<-slots
 				count(func(t *tally) { t.add(r) })
+				if *trace != "" && r.version == *trace {
+					mu.Lock()
+					fmt.Printf("{\"answered\":%d}\n", answered)
+					mu.Unlock()
+				}
 			}()
 		default:
 			count(func(t *tally) { t.Skipped++ })

@@ -1,0 +1,304 @@
+//! What a gate says about its analysis reaches the judge, the source or the machine.
+
+use std::collections::BTreeSet;
+
+use kube::CustomResourceExt;
+use serde_json::{Value, json};
+
+use crate::api::{CanaryAnalysis, CanaryAnalysisSpec};
+use crate::decision::{Arm, Evidence, Judged, Millis, Plan, Reason, Tick, Verdict};
+use crate::sources::Answer;
+
+use super::docket::{Docket, plans, questions};
+use super::frozen::Frozen;
+use super::memory::GateKey;
+
+/// A ratio and a histogram by selectors of their own, everything else by default.
+fn spec() -> Value {
+    json!({
+        "revision": "0123456789",
+        "epoch": 1,
+        "target": {
+            "workload": "checkout",
+            "service": "checkout",
+            "canaryWorkload": "checkout-canary",
+            "canaryService": "checkout-canary",
+            "stablePods": 2,
+        },
+        "steps": [{"weight": 5}, {"weight": 100}],
+        "analysis": {"metrics": [
+            {"name": "orders", "ratio": {"bad": "orders_failed_total", "total": "orders_total"}},
+            {"name": "pay", "histogram": {"selector": "pay_seconds"}},
+        ]},
+    })
+}
+
+fn read(spec: &Value) -> CanaryAnalysisSpec {
+    serde_json::from_value(spec.clone()).expect("a spec")
+}
+
+/// Everything that judge, source and machine are told, in one text.
+fn told(spec: &Value) -> String {
+    let spec = read(spec).sealed();
+    let plan = Plan {
+        policy_hash: String::new(),
+        ..spec.plan().expect("a plan")
+    };
+    let plans = plans(&spec).expect("plans");
+    let questions = questions(&spec).expect("questions");
+    format!("{plan:?} {plans:?} {questions:?}")
+}
+
+/// Paths of all fields below a node of a schema; an item of a list is written `[]`.
+fn leaves(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
+    if let Some(items) = schema.get("items") {
+        return leaves(items, &format!("{path}[]"), found);
+    }
+    match schema.get("properties").and_then(Value::as_object) {
+        Some(fields) => fields
+            .iter()
+            .for_each(|(name, field)| leaves(field, &format!("{path}.{name}"), found)),
+        None => {
+            found.insert(path.to_owned());
+        }
+    }
+}
+
+#[derive(PartialEq, Debug)]
+enum Goes {
+    /// What judge, source or machine are told changes.
+    There,
+    /// Nothing that decides may change: it is for people, or it has only one value, or it chooses
+    /// the source before any question is asked.
+    Elsewhere,
+}
+
+type Change = fn(&mut Value);
+
+const FIELDS: [(&str, Goes, Change); 26] = [
+    ("steps[].weight", Goes::There, |s| s["steps"][0]["weight"] = json!(6)),
+    ("steps[].minWindow", Goes::There, |s| {
+        s["steps"][0]["minWindow"] = json!("7m");
+    }),
+    ("steps[].maxWindow", Goes::There, |s| {
+        s["steps"][0]["maxWindow"] = json!("70m");
+    }),
+    ("analysis.source", Goes::Elsewhere, |s| {
+        s["analysis"]["source"] = json!("other");
+    }),
+    ("analysis.baseline.concurrent", Goes::Elsewhere, |s| {
+        s["analysis"]["baseline"] = json!({"concurrent": {}});
+    }),
+    ("analysis.holdback", Goes::There, |s| {
+        s["analysis"]["holdback"] = json!(10);
+    }),
+    ("analysis.slo", Goes::There, |s| s["analysis"]["slo"] = json!("99.9%")),
+    ("analysis.minWindow", Goes::There, |s| {
+        s["analysis"]["minWindow"] = json!("6m");
+    }),
+    ("analysis.maxWindow", Goes::There, |s| {
+        s["analysis"]["maxWindow"] = json!("3h");
+    }),
+    ("analysis.minSample", Goes::There, |s| {
+        s["analysis"]["minSample"] = json!(50);
+    }),
+    ("analysis.metrics[].name", Goes::There, |s| {
+        s["analysis"]["metrics"][0]["name"] = json!("sales");
+    }),
+    ("analysis.metrics[].owner", Goes::Elsewhere, |s| {
+        s["analysis"]["metrics"][0]["owner"] = json!("ada");
+    }),
+    ("analysis.metrics[].rationale", Goes::Elsewhere, |s| {
+        s["analysis"]["metrics"][0]["rationale"] = json!("because");
+    }),
+    ("analysis.metrics[].ratio.preset", Goes::There, |s| {
+        s["analysis"]["metrics"][0]["ratio"] = json!({"preset": "http-errors"});
+    }),
+    ("analysis.metrics[].ratio.bad", Goes::There, |s| {
+        s["analysis"]["metrics"][0]["ratio"]["bad"] = json!("orders_lost_total");
+    }),
+    ("analysis.metrics[].ratio.total", Goes::There, |s| {
+        s["analysis"]["metrics"][0]["ratio"]["total"] = json!("orders_all_total");
+    }),
+    ("analysis.metrics[].histogram.preset", Goes::There, |s| {
+        s["analysis"]["metrics"][1]["histogram"] = json!({"preset": "http-duration"});
+    }),
+    ("analysis.metrics[].histogram.selector", Goes::There, |s| {
+        s["analysis"]["metrics"][1]["histogram"]["selector"] = json!("pay_ms");
+    }),
+    ("analysis.metrics[].histogram.quantile", Goes::There, |s| {
+        s["analysis"]["metrics"][1]["histogram"]["quantile"] = json!(0.95);
+    }),
+    ("analysis.metrics[].histogram.edges[]", Goes::There, |s| {
+        s["analysis"]["metrics"][1]["histogram"]["edges"] = json!([0.1, 0.5]);
+    }),
+    ("analysis.metrics[].margin.abort", Goes::There, |s| {
+        s["analysis"]["metrics"][0]["margin"] = json!({"abort": "20%"});
+    }),
+    ("analysis.metrics[].margin.promote", Goes::There, |s| {
+        s["analysis"]["metrics"][0]["margin"] = json!({"promote": "30%"});
+    }),
+    ("analysis.metrics[].limit", Goes::There, |s| {
+        s["analysis"]["metrics"][0]["limit"] = json!("1%");
+    }),
+    ("policy.onInconclusive", Goes::There, |s| {
+        s["policy"]["onInconclusive"] = json!("Abort");
+    }),
+    ("policy.onNoEvidence.hold", Goes::There, |s| {
+        s["policy"]["onNoEvidence"]["hold"] = json!("1m");
+    }),
+    ("policy.onNoEvidence.then", Goes::There, |s| {
+        s["policy"]["onNoEvidence"]["then"] = json!("Hold");
+    }),
+];
+
+#[test]
+fn every_field_of_the_schema_reaches_the_judge_the_source_or_the_machine() {
+    let crd = serde_json::to_value(CanaryAnalysis::crd()).expect("a definition");
+    let schema = crd
+        .pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties")
+        .expect("a schema");
+    let mut written = BTreeSet::new();
+    for root in ["steps", "analysis", "policy"] {
+        leaves(&schema[root], root, &mut written);
+    }
+    let known: BTreeSet<String> = FIELDS.iter().map(|(path, ..)| (*path).to_owned()).collect();
+    assert_eq!(
+        written, known,
+        "the fields that can be written, and those of this table"
+    );
+    let before = told(&spec());
+    for (path, goes, change) in FIELDS {
+        let mut changed = spec();
+        change(&mut changed);
+        let reached = told(&changed) != before;
+        assert_eq!(reached, goes == Goes::There, "{path}");
+    }
+}
+
+#[test]
+fn a_metric_has_as_many_tails_as_its_question_counts() {
+    let cases = [
+        (json!({}), 3),
+        (json!({"quantile": 0.9}), 1),
+        (json!({"edges": [0.5, 0.1, 0.5]}), 2),
+    ];
+    for (histogram, tails) in cases {
+        let mut spec = spec();
+        for (field, value) in histogram.as_object().expect("fields") {
+            spec["analysis"]["metrics"][1]["histogram"][field] = value.clone();
+        }
+        let plans = plans(&read(&spec)).expect("plans");
+        assert_eq!(plans[1].tails(), tails, "{histogram}");
+        assert_eq!(plans[1].shown(), tails - 1, "{histogram}");
+    }
+}
+
+/// What is said of a canary that fails more often than stable, tick by tick.
+fn judged(spec: &Value) -> Judged {
+    let spec = read(spec).sealed();
+    let frozen = Frozen {
+        plan: spec.plan().expect("a plan"),
+        stable_pods: 2,
+        judge_state: None,
+        object: None,
+        spec,
+    };
+    let key = GateKey {
+        namespace: "shop".into(),
+        name: "checkout".into(),
+    };
+    let begin = Millis::from_secs(1_000_000);
+    let mut docket = Docket::open(&key, &frozen, ("prometheus".into(), begin)).expect("a docket");
+    docket.begin_step(0, begin);
+    let arm = |bad, total| Arm {
+        events: vec![bad],
+        total,
+    };
+    for tick in 1..=2 {
+        let tick = Tick {
+            at: begin + Millis::from_secs(10 * tick),
+            canary: arm(3.0, 100.0),
+            baseline: arm(57.0, 1900.0),
+            baseline_pods: vec![],
+        };
+        docket.observe(vec![Answer {
+            evidence: Evidence::Complete(tick),
+            edges: None,
+            age: None,
+        }]);
+    }
+    docket.judged.expect("judged")
+}
+
+#[test]
+fn a_limit_decides_alone_and_by_its_minimum_sample() {
+    let cases = [
+        ("5%", 150, Verdict::Pass(Reason::Safe)),
+        ("2%", 150, Verdict::Fail(Reason::LimitExceeded)),
+        ("2%", 500, Verdict::Inconclusive(Reason::TooFew)),
+    ];
+    for (limit, sample, verdict) in cases {
+        let mut spec = spec();
+        spec["analysis"]["minSample"] = json!(sample);
+        let ratio = spec["analysis"]["metrics"][0].clone();
+        spec["analysis"]["metrics"] = json!([ratio]);
+        spec["analysis"]["metrics"][0]["limit"] = json!(limit);
+        let judged = judged(&spec);
+        assert_eq!(judged.verdict, verdict, "{limit} of {sample}: {}", judged.rule);
+    }
+}
+
+#[test]
+fn the_memory_of_the_largest_analysis_fits_into_its_field() {
+    let mut spec = spec();
+    let metric = |number: usize| {
+        let edges = [
+            0.123_456_789,
+            0.234_567_891,
+            0.345_678_912,
+            0.456_789_123,
+            0.567_891_234,
+        ];
+        json!({"name": format!("{number}{}", "m".repeat(51)), "histogram": {"selector": "pay_seconds", "edges": edges}})
+    };
+    spec["analysis"]["metrics"] = (0..10).map(metric).collect();
+    let spec = read(&spec).sealed();
+    let frozen = Frozen {
+        plan: spec.plan().expect("a plan"),
+        stable_pods: 2,
+        judge_state: None,
+        object: None,
+        spec,
+    };
+    let key = GateKey {
+        namespace: "shop".into(),
+        name: "checkout".into(),
+    };
+    let begin = Millis::from_secs(1_000_000);
+    let mut docket = Docket::open(&key, &frozen, ("prometheus".into(), begin)).expect("a docket");
+    docket.begin_step(0, begin);
+    let arm = |share: f64, total: f64| Arm {
+        events: [0.5, 0.4, 0.3, 0.2, 0.1]
+            .map(|tail| (tail * share * total).floor())
+            .to_vec(),
+        total,
+    };
+    for tick in 1..=720_i32 {
+        let spread = f64::from(tick % 17) / 170.0;
+        let tick = Tick {
+            at: begin + Millis::from_secs(10 * i64::from(tick)),
+            canary: arm(1.0 - spread, 1234.0 + f64::from(tick)),
+            baseline: arm(0.9 + spread, 123_456.0 + f64::from(tick)),
+            baseline_pods: vec![arm(0.9 + spread, 20_576.0 + f64::from(tick)); 6],
+        };
+        let answer = Answer {
+            evidence: Evidence::Complete(tick),
+            edges: None,
+            age: None,
+        };
+        docket.observe(vec![answer; 10]);
+    }
+    let memory = docket.snapshot().expect("a memory");
+    assert!(memory.len() <= 49_152, "{} bytes", memory.len());
+}
