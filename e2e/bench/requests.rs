@@ -59,7 +59,7 @@ pub struct What {
 /// One request that was done.
 #[derive(Debug)]
 pub struct Request {
-    /// When it was done.
+    /// When it was received.
     pub at: SystemTime,
     /// What it was.
     pub what: What,
@@ -131,7 +131,7 @@ fn request(line: &Value) -> Option<Request> {
     let part = text("subresource");
     let slash = if part.is_empty() { "" } else { "/" };
     Some(Request {
-        at: time(line["stageTimestamp"].as_str()?),
+        at: time(line["requestReceivedTimestamp"].as_str()?),
         what: What {
             kind,
             verb: verb.to_owned(),

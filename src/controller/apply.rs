@@ -288,6 +288,10 @@ async fn remove(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
             Err(error) => return Err(error),
         }
     }
+    let (uid, now) = (subject.gate.uid().unwrap_or_default(), context.now());
+    context.memory.update(&subject.key, &uid, |known| {
+        (known.removed, known.asked) = (Some(now), None);
+    });
     Ok(())
 }
 

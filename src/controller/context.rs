@@ -160,15 +160,7 @@ impl Context {
         write: crash::Write,
         call: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Error> {
-        let weighs = write == crash::Write::WriteRoute;
-        let passing = if weighs {
-            Some(self.precedence.enter())
-        } else {
-            if matches!(write, crash::Write::Status | crash::Write::AnalysisStatus) {
-                self.precedence.give_way().await;
-            }
-            None
-        };
+        let passing = (write == crash::Write::WriteRoute).then(|| self.precedence.enter());
         let result = crash::around(write, bounded(write.word(), call)).await;
         drop(passing);
         let (kind, verb) = counted(write);

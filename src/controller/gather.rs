@@ -14,6 +14,7 @@ use super::frozen::Frozen;
 use super::memory::GateKey;
 use super::survey;
 use super::watch::Workload;
+use super::workload::SHOWN;
 
 /// One gate with what was read for it.
 pub struct Subject<'a> {
@@ -171,7 +172,12 @@ pub fn route_key(subject: &Subject<'_>, kind: &str, name: &str) -> (String, Stri
 
 /// The canary's pods, and how many each weight needs.
 fn canary_fact(context: &Context, subject: &Subject<'_>, stable: Option<&Workload>) -> CanaryFact {
-    let live = context.workload(&subject.key.namespace, &subject.canary());
+    let uid = subject.gate.uid().unwrap_or_default();
+    let removed = context.memory.get(&subject.key, &uid).removed;
+    let gone = removed.is_some_and(|at| context.now() - at < SHOWN);
+    let live = context
+        .workload(&subject.key.namespace, &subject.canary())
+        .filter(|_| !gone);
     let (at, next) = subject.steps();
     let pods = |step| needed(subject, stable, step);
     let base = CanaryFact {

@@ -51,6 +51,8 @@ pub struct Known {
     /// The canary's pods that were asked for last: for which attempt, how many, and when. The watch
     /// may not show it yet.
     pub asked: Option<(i64, i64, Millis)>,
+    /// When the canary was removed: the watch may still show it.
+    pub removed: Option<Millis>,
     /// Decisions of the attempt in flight that changed something, oldest first, at most 20.
     pub records: Vec<Record>,
     /// Whether the CanaryAnalysis has the newest of them.

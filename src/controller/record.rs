@@ -33,6 +33,7 @@ pub async fn save(context: &Context, key: &GateKey, judged: Option<&Judged>) -> 
         }
         fields.remove("conditions");
     }
+    context.precedence.give_way().await;
     let api: Api<CanaryAnalysis> = Api::namespaced(context.client.clone(), &key.namespace);
     let patch = json!({"status": value});
     let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));

@@ -21,7 +21,8 @@ use super::lease::Leadership;
 use super::memory::GateKey;
 use super::watch::{RouteKey, Workload, prune};
 
-/// Passes at the same time. Each waits for the API server most of its time.
+/// Passes at the same time. Each waits for the API server most of its time; with more of them than
+/// this a hundred releases that move at one moment only hinder each other there.
 const CONCURRENCY: u16 = 64;
 
 /// A watch that says nothing for so long is opened anew, so that a dead connection is noticed.

@@ -5,7 +5,7 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use crate::api::{AnalysisRef, Condition, ConditionStatus, GateStatus, Invalid, ReleaseGate, StageWord};
-use crate::decision::{Attempt, Decision, Facts, Millis, Outcome, Reason, Stage, State};
+use crate::decision::{Attempt, Decision, Effect, Facts, Millis, Outcome, Reason, Stage, State};
 
 use super::context::{Context, Error};
 use super::crash::Write;
@@ -78,6 +78,9 @@ pub async fn store(context: &Context, subject: &Subject<'_>, facts: &Facts, deci
         });
         return Ok(());
     }
+    if moves(decision) {
+        context.precedence.give_way().await;
+    }
     let version = known
         .written
         .as_ref()
@@ -114,6 +117,12 @@ pub async fn store(context: &Context, subject: &Subject<'_>, facts: &Facts, deci
             Err(error)
         }
     }
+}
+
+/// Whether a weight was written in this pass: the status only tells of it, and may come later.
+fn moves(decision: &Decision) -> bool {
+    let writes = |effect: &Effect| matches!(effect, Effect::Write(_));
+    decision.effects.iter().any(writes)
 }
 
 /// The stage that a status tells.
@@ -286,8 +295,8 @@ fn weight(facts: &Facts, decision: &Decision) -> u8 {
         .unwrap_or_default();
     for effect in &decision.effects {
         match effect {
-            crate::decision::Effect::Write(mark) => weight = mark.weight,
-            crate::decision::Effect::Restore => weight = crate::decision::Percent::ZERO,
+            Effect::Write(mark) => weight = mark.weight,
+            Effect::Restore => weight = crate::decision::Percent::ZERO,
             _ => {}
         }
     }

@@ -19,7 +19,7 @@ use super::labels::Keep;
 use super::watch::Workload;
 
 /// The watch shows a write of ours within so long, or the write is repeated.
-const SHOWN: Millis = Millis::from_secs(5);
+pub const SHOWN: Millis = Millis::from_secs(5);
 
 /// Deployments.
 #[must_use]
@@ -51,7 +51,7 @@ pub async fn ensure(context: &Context, subject: &Subject<'_>, attempt: &Attempt,
     }
     ask(context, subject, attempt, pods).await?;
     context.memory.update(&subject.key, &uid, |known| {
-        known.asked = Some((attempt.epoch, pods, now));
+        (known.asked, known.removed) = (Some((attempt.epoch, pods, now)), None);
     });
     Ok(())
 }
