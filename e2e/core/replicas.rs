@@ -28,8 +28,14 @@ async fn a_release_goes_on_when_the_leader_is_killed() {
         at_weight(space, 5).await;
         first.kill().await;
         second.until_leading().await;
-        promoted(space, "v2").await;
+        let status = promoted(space, "v2").await;
         assert_eq!(space.world().weights(), WHOLE);
+        let analysis = space
+            .the("CanaryAnalysis", status["analysis"]["name"].as_str().unwrap())
+            .await;
+        let decisions = analysis["status"]["decisions"].as_array().unwrap();
+        let recorded: Vec<_> = decisions.iter().map(|one| one["to"].as_i64()).collect();
+        assert_eq!(recorded, WHOLE[1..7], "no decision is lost with the leader");
     })
     .await;
 }

@@ -154,7 +154,7 @@ async fn write(
     let uid = subject.gate.uid().unwrap_or_default();
     context
         .memory
-        .update(&subject.key, &uid, |known| known.note(mark.record.clone()));
+        .update(&subject.key, &uid, |known| known.note(&mark.record));
     Ok(())
 }
 

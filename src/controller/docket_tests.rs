@@ -201,6 +201,7 @@ fn judged(spec: &Value) -> Judged {
         plan: spec.plan().expect("a plan"),
         stable_pods: 2,
         judge_state: None,
+        decided: vec![],
         object: None,
         spec,
     };
@@ -268,6 +269,7 @@ fn the_memory_of_the_largest_analysis_fits_into_its_field() {
         plan: spec.plan().expect("a plan"),
         stable_pods: 2,
         judge_state: None,
+        decided: vec![],
         object: None,
         spec,
     };

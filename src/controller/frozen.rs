@@ -3,8 +3,10 @@
 use kube::api::{DeleteParams, ObjectMeta, PostParams};
 use kube::{Api, Resource, ResourceExt};
 
-use crate::api::{Analysis, Arms, CanaryAnalysis, CanaryAnalysisSpec, GateRef, Invalid, ReleaseGate, labels};
-use crate::decision::{Attempt, Plan, Revision};
+use crate::api::{
+    Analysis, Arms, CanaryAnalysis, CanaryAnalysisSpec, DecisionEntry, GateRef, Invalid, ReleaseGate, labels,
+};
+use crate::decision::{Attempt, Plan, Record, Revision};
 use crate::routers::canary_service;
 
 use super::canary;
@@ -23,6 +25,8 @@ pub struct Frozen {
     pub stable_pods: i64,
     /// The judge's memory as it was saved last, if it was.
     pub judge_state: Option<String>,
+    /// The decisions that the CanaryAnalysis had when it was read.
+    pub decided: Vec<Record>,
     /// Name and uid of the CanaryAnalysis; none at rest.
     pub object: Option<(String, String)>,
 }
@@ -80,6 +84,7 @@ pub fn draft(
         plan: spec.plan()?,
         stable_pods,
         judge_state: None,
+        decided: vec![],
         object: None,
         spec,
     })
@@ -173,7 +178,10 @@ pub async fn read(context: &Context, gate: &ReleaseGate, attempt: &Attempt) -> R
 
 fn thaw(object: &CanaryAnalysis) -> Result<Frozen, Error> {
     let plan = object.spec.plan().map_err(|error| Error::Refused(error.to_string()))?;
+    let record = |entry: &DecisionEntry| entry.record(&object.spec.revision, &object.spec.policy_hash).ok();
+    let decisions = object.status.iter().flat_map(|status| &status.decisions);
     Ok(Frozen {
+        decided: decisions.filter_map(record).collect(),
         plan,
         stable_pods: object.spec.target.stable_pods,
         judge_state: object.status.as_ref().and_then(|status| status.judge_state.clone()),

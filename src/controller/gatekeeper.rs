@@ -94,10 +94,24 @@ async fn pass(gate: &ReleaseGate, context: &Context) -> Result<Action, Error> {
         frozen,
     };
     let facts = gather::gather(context, &subject).await?;
+    recall(context, &subject, &facts);
     let decision = decide(&subject.frozen.plan, &subject.state, &facts, context.now());
     perform(context, &subject, &facts, &decision).await?;
     context.memory.update(&subject.key, &uid, |known| known.failures = 0);
     Ok(next(&subject, &decision, context.now()))
+}
+
+/// The record of a decision is on the route first: one that a process did not live to save anywhere
+/// else is saved with the next.
+fn recall(context: &Context, subject: &Subject<'_>, facts: &Facts) {
+    let Some(attempt) = &subject.state.attempt else { return };
+    let uid = subject.gate.uid().unwrap_or_default();
+    let marks = facts.routes.iter().filter_map(|route| route.mark.as_ref());
+    for mark in marks.filter(|mark| mark.epoch == attempt.epoch) {
+        context
+            .memory
+            .update(&subject.key, &uid, |known| known.note(&mark.record));
+    }
 }
 
 /// Performs the effects in order, then stores the state, then tells others.
@@ -165,9 +179,10 @@ async fn plan(
         None => frozen::freeze(context, gate, attempt, stable_pods(context, gate, key)).await?,
     };
     let read = Arc::new(read);
-    context
-        .memory
-        .update(key, &uid, |known| known.frozen = Some(Arc::clone(&read)));
+    context.memory.update(key, &uid, |known| {
+        known.frozen = Some(Arc::clone(&read));
+        known.records.clone_from(&read.decided);
+    });
     Ok(Ok(read))
 }
 

@@ -236,7 +236,7 @@ pub const RECORDS: usize = 20;
 
 impl Known {
     /// Adds a decision, once, and lets the oldest go when there are too many.
-    pub fn note(&mut self, record: Record) {
+    pub fn note(&mut self, record: &Record) {
         if self
             .records
             .iter()
@@ -244,7 +244,7 @@ impl Known {
         {
             return;
         }
-        self.records.push(record);
+        self.records.push(record.clone());
         self.recorded = false;
         let surplus = self.records.len().saturating_sub(RECORDS);
         self.records.drain(..surplus);
