@@ -95,9 +95,9 @@ prometheus() {
 }
 
 # follow SECONDS REASON [WEIGHT]: tells a release until it ends, and fails unless it ends with the
-# reason. With a weight, Prometheus is frozen as soon as the release is judged there.
+# reason. With a weight, Prometheus is frozen when the release has been there for 3 s.
 follow() {
-  local deadline=$((SECONDS + $1)) wanted=$2 blind_at=${3-} told=0 blind=0 fields
+  local deadline=$((SECONDS + $1)) wanted=$2 blind_at=${3-} told=0 blind=0 there=0 fields
   while [ $SECONDS -lt $deadline ]; do
     mapfile -t fields < <(gate '{.status.epoch}{"\n"}{.status.attempt.stage}{"\n"}{.status.weight}{"\n"}{.status.decision}{"\n"}{.status.reason}{"\n"}{.status.message}{"\n"}{.status.analysis.name}{"\n"}{.status.attempt.why}{"\n"}')
     local epoch=${fields[0]} stage=${fields[1]} weight=${fields[2]} reason=${fields[4]} message=${fields[5]} why=${fields[7]}
@@ -116,9 +116,9 @@ follow() {
       # A new step has no samples for a moment; what lasts is worth a line.
       if [ "$reason" = NoEvidence ]; then blind=$((blind + 1)); else blind=0; fi
       [ $blind != 6 ] || say "$(since)  ${wait}Held$plain at $weight %, NoEvidence: $message"
-      if [ "$weight" = "$blind_at" ] && [[ $reason =~ ^(MinWindow|TooFew|Undecided)$ ]]; then
+      [ "$weight" != "$blind_at" ] || there=$((there + 1))
+      if [ $there = 6 ]; then
         prometheus STOP
-        blind_at=
         say "$(since)  ${wait}Prometheus is frozen$plain: it takes questions and answers none."
       fi
     fi
