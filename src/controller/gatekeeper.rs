@@ -123,6 +123,8 @@ async fn perform(context: &Context, subject: &Subject<'_>, facts: &Facts, decisi
     for effect in &decision.effects {
         apply::perform(context, subject, facts, decision, effect).await?;
     }
+    // What follows only tells of it.
+    let acted = heard.map(|heard| heard.elapsed());
     if !facts.leader {
         context.judge.dismiss(&subject.key);
         return Ok(());
@@ -138,7 +140,7 @@ async fn perform(context: &Context, subject: &Subject<'_>, facts: &Facts, decisi
     }
     status::store(context, subject, facts, decision).await?;
     context.judge.follow(context, subject, &decision.state);
-    report::tell(context, subject, facts, decision, heard).await;
+    report::tell(context, subject, facts, decision, acted).await;
     if decision.state.attempt.is_none() {
         context.memory.rest(&subject.key);
         gather::forget_routes(context, subject);

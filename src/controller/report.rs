@@ -1,7 +1,7 @@
 //! Tells others what was decided: events, metrics, the audit export, GitHub. None of them can hold
 //! a release up.
 
-use std::time::Instant;
+use std::time::Duration;
 
 use kube::Resource;
 
@@ -12,14 +12,14 @@ use super::context::Context;
 use super::gather::Subject;
 use super::record;
 
-/// Tells what a pass came to. Called after the effects are done and the state is stored. `heard`
-/// is when the tick was counted that the pass decided on.
+/// Tells what a pass came to. Called after the effects are done and the state is stored. `acted` is
+/// how long after the tick that it decided on was counted the effects were done.
 pub async fn tell(
     context: &Context,
     subject: &Subject<'_>,
     facts: &Facts,
     decision: &Decision,
-    heard: Option<Instant>,
+    acted: Option<Duration>,
 ) {
     context.metrics.held(&subject.key.to_string(), held(decision));
     if decision.state == subject.state {
@@ -31,9 +31,9 @@ pub async fn tell(
         context.audit.record(&subject.key.namespace, &subject.key.name, record);
         if record.outcome == Outcome::Abort
             && is_measured(record.reason)
-            && let Some(heard) = heard
+            && let Some(acted) = acted
         {
-            context.metrics.aborted(heard.elapsed());
+            context.metrics.aborted(acted);
         }
     }
     if told(subject, decision) {
