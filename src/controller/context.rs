@@ -90,7 +90,7 @@ impl Context {
     #[must_use]
     pub fn frozen(&self, subject: &Subject<'_>, epoch: i64) -> Option<Arc<Frozen>> {
         let uid = subject.gate.uid().unwrap_or_default();
-        let frozen = self.memory.get(&subject.key, &uid).frozen?;
+        let frozen = self.memory.read(&subject.key, &uid, |known| known.frozen.clone())?;
         (frozen.spec.epoch == epoch && frozen.object.is_some()).then_some(frozen)
     }
 

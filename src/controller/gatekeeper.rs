@@ -164,15 +164,14 @@ async fn plan(
         );
         let draft = |asked| frozen::draft(gate, asked, (&revision, 0, 0));
         let drafted = context.memory.draft(of, asked.clone(), draft);
-        return Ok(match frozen::bare(gate) {
-            Some(bare) if drafted.is_err() && gate.metadata.deletion_timestamp.is_some() => {
-                frozen::draft(&bare, asked, (&revision, 0, 0)).map(Arc::new)
-            }
-            _ => drafted,
+        let leaving = drafted.is_err() && gate.metadata.deletion_timestamp.is_some();
+        return Ok(match leaving.then(|| frozen::bare(gate)).flatten() {
+            Some(bare) => frozen::draft(&bare, asked, (&revision, 0, 0)).map(Arc::new),
+            None => drafted,
         }
         .map_err(|invalid| invalid.to_string()));
     };
-    let known = context.memory.get(key, &uid).frozen;
+    let known = context.memory.read(key, &uid, |known| known.frozen.clone());
     if let Some(known) = known.filter(|known| known.spec.epoch == attempt.epoch && known.object.is_some()) {
         return Ok(Ok(known));
     }

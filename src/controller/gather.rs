@@ -173,7 +173,7 @@ pub fn route_key(subject: &Subject<'_>, kind: &str, name: &str) -> (String, Stri
 /// The canary's pods, and how many each weight needs.
 fn canary_fact(context: &Context, subject: &Subject<'_>, stable: Option<&Workload>) -> CanaryFact {
     let uid = subject.gate.uid().unwrap_or_default();
-    let removed = context.memory.get(&subject.key, &uid).removed;
+    let removed = context.memory.read(&subject.key, &uid, |known| known.removed);
     let gone = removed.is_some_and(|at| context.now() - at < SHOWN);
     let live = context
         .workload(&subject.key.namespace, &subject.canary())
@@ -226,7 +226,7 @@ async fn blocked(context: &Context, subject: &Subject<'_>) -> Result<Option<crat
     };
     let uid = subject.gate.uid().unwrap_or_default();
     let now = context.now();
-    let known = context.memory.get(&subject.key, &uid).preflight;
+    let known = context.memory.read(&subject.key, &uid, |known| known.preflight.clone());
     if let Some(known) = known.filter(|known| known.epoch == attempt.epoch && now - known.at < AGAIN) {
         return Ok(known.blocks);
     }

@@ -37,10 +37,7 @@ pub async fn look(context: &Context, subject: &Subject<'_>, attempt: &Attempt) -
 /// # Errors
 /// When the API server does not answer or refuses.
 pub async fn guard(context: &Context, subject: &Subject<'_>, attempt: &Attempt) -> Result<(), Error> {
-    let known = context
-        .memory
-        .get(&subject.key, &subject.gate.uid().unwrap_or_default());
-    if known.unscaled == Some(attempt.epoch) {
+    if unscaled(context, subject) == Some(attempt.epoch) {
         return Ok(());
     }
     let found = each(context, subject, capacity::guard).await?;
@@ -51,15 +48,18 @@ pub async fn guard(context: &Context, subject: &Subject<'_>, attempt: &Attempt) 
     Ok(())
 }
 
+/// The attempt for which no autoscaler was found, as far as is remembered.
+fn unscaled(context: &Context, subject: &Subject<'_>) -> Option<i64> {
+    let uid = subject.gate.uid().unwrap_or_default();
+    context.memory.read(&subject.key, &uid, |known| known.unscaled)
+}
+
 /// Lets them scale down again as their owners wanted. Asks nobody when [`look`] found none.
 ///
 /// # Errors
 /// When the API server does not answer or refuses.
 pub async fn lift(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
-    let unscaled = context
-        .memory
-        .get(&subject.key, &subject.gate.uid().unwrap_or_default())
-        .unscaled;
+    let unscaled = unscaled(context, subject);
     let epoch = subject.state.attempt.as_ref().map(|attempt| attempt.epoch);
     if unscaled.is_some() && unscaled == epoch {
         return Ok(());

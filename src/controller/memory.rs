@@ -105,7 +105,7 @@ const DRAFTS: usize = 256;
 const ANSWERED: usize = 1000;
 
 impl Memory {
-    /// What is known of a gate; nothing, when the uid is another one.
+    /// All that is known of a gate; nothing, when the uid is another one.
     #[must_use]
     pub fn get(&self, key: &GateKey, uid: &str) -> Known {
         let memory = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
@@ -116,6 +116,13 @@ impl Memory {
                 ..Known::default()
             },
         }
+    }
+
+    /// One thing that is known of a gate; its default, when nothing is or the uid is another one.
+    pub fn read<T: Default>(&self, key: &GateKey, uid: &str, of: impl FnOnce(&Known) -> T) -> T {
+        let memory = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = memory.get(key).filter(|known| known.uid == uid);
+        known.map(of).unwrap_or_default()
     }
 
     /// Changes what is known of a gate.

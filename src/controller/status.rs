@@ -26,7 +26,9 @@ const MESSAGE: usize = 1024;
 /// # Errors
 /// [`Invalid`] when the status was not written by us.
 pub fn state(context: &Context, gate: &ReleaseGate, key: &GateKey) -> Result<State, Invalid> {
-    let known = context.memory.get(key, &gate.uid().unwrap_or_default()).written;
+    let known = context
+        .memory
+        .read(key, &gate.uid().unwrap_or_default(), |known| known.written.clone());
     if let Some((version, state)) = known
         && newer(&version, gate.resource_version().as_deref())
     {

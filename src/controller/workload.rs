@@ -45,7 +45,7 @@ pub fn api(context: &Context, namespace: &str, resource: &ApiResource) -> Api<Dy
 /// When no canary can be made of this workload, or the API server refuses.
 pub async fn ensure(context: &Context, subject: &Subject<'_>, attempt: &Attempt, pods: i64) -> Result<(), Error> {
     let (uid, now) = (subject.gate.uid().unwrap_or_default(), context.now());
-    let asked = context.memory.get(&subject.key, &uid).asked;
+    let asked = context.memory.read(&subject.key, &uid, |known| known.asked);
     if asked.is_some_and(|(epoch, known, at)| epoch == attempt.epoch && known >= pods && now - at < SHOWN) {
         return Ok(());
     }
@@ -104,7 +104,9 @@ async fn make(context: &Context, subject: &Subject<'_>, attempt: &Attempt, pods:
 #[must_use]
 pub fn copies(context: &Context, subject: &Subject<'_>, epoch: i64) -> Option<Vec<Value>> {
     let uid = subject.gate.uid().unwrap_or_default();
-    let known = context.memory.get(&subject.key, &uid).preflight?;
+    let known = context
+        .memory
+        .read(&subject.key, &uid, |known| known.preflight.clone())?;
     (known.epoch == epoch).then_some(known.copies)
 }
 
@@ -125,7 +127,7 @@ pub struct Built {
 /// When no canary can be made of this workload, or the API server does not answer.
 pub async fn built(context: &Context, subject: &Subject<'_>, attempt: &Attempt) -> Result<Arc<Built>, Error> {
     let uid = subject.gate.uid().unwrap_or_default();
-    let known = context.memory.get(&subject.key, &uid).built;
+    let known = context.memory.read(&subject.key, &uid, |known| known.built.clone());
     if let Some((_, built)) = known.filter(|(epoch, _)| *epoch == attempt.epoch) {
         return Ok(built);
     }

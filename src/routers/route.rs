@@ -36,9 +36,15 @@ pub fn facts(route: Option<&Value>, pair: &Pair) -> RouteFact {
             programmed: false,
         };
     };
+    let own = Note::of(route, pair);
+    let split = if is_anothers(route, pair, own.as_ref()) {
+        Split::Missing
+    } else {
+        split(route, pair)
+    };
     RouteFact {
-        split: split(route, pair),
-        mark: Note::of(route, pair).map(|n| n.mark),
+        split,
+        mark: own.map(|n| n.mark),
         programmed: programmed(route),
     }
 }
@@ -50,11 +56,11 @@ pub fn hand_back_due(route: &Value, pair: &Pair) -> bool {
     Note::of(route, pair).is_some_and(|n| n.split.is_none() && !n.owners.is_empty())
 }
 
-/// Whether another gate splits the same Service here, and we do not: then the pair is not ours to
-/// put right.
-fn is_anothers(route: &Value, pair: &Pair) -> bool {
+/// Whether another gate splits the same Service here, and we, whose note is `own`, do not: then the
+/// pair is not ours to put right.
+fn is_anothers(route: &Value, pair: &Pair, own: Option<&Note>) -> bool {
     let same = |kept: &Kept| kept.service == pair.service || kept.canary == pair.canary;
-    Note::of(route, pair).is_none()
+    own.is_none()
         && Note::others(route, pair)
             .iter()
             .filter_map(|n| n.split.as_ref())
@@ -62,9 +68,6 @@ fn is_anothers(route: &Value, pair: &Pair) -> bool {
 }
 
 fn split(route: &Value, pair: &Pair) -> Split {
-    if is_anothers(route, pair) {
-        return Split::Missing;
-    }
     let shares: Vec<_> = read(route, &pairs(route, pair))
         .iter()
         .filter_map(Rule::share)
@@ -93,7 +96,7 @@ pub(super) fn split_at(route: &Value, pair: &Pair, mark: &Mark) -> Result<Value,
     let mark = admit(live.as_ref().map(|n| &n.mark), mark)?;
     let pairs = pairs(route, pair);
     let mut rules = read(route, &pairs);
-    if is_anothers(route, pair) {
+    if is_anothers(route, pair, live.as_ref()) {
         return Err(Error::Taken(pair.service.clone()));
     }
     if mark.weight != mark.safe.weight() && !rules.iter().filter_map(Rule::share).any(|s| s.percent.is_some()) {
@@ -135,7 +138,7 @@ pub(super) fn restored(route: &Value, pair: &Pair, ending: Ending) -> Result<Val
     if let Some(mark) = live.as_ref().map(|n| &n.mark).filter(|m| m.epoch > ending.attempt) {
         return Err(refused(mark, ending.attempt, Percent::ZERO));
     }
-    if is_anothers(route, pair) {
+    if is_anothers(route, pair, live.as_ref()) {
         return Ok(route.clone());
     }
     let mut rules = read(route, &pairs(route, pair));
