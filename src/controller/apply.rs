@@ -36,10 +36,6 @@ pub async fn perform(
         Effect::Freeze => freeze(context, subject, decision).await,
         Effect::GuardStable => guard::guard(context, subject, attempt(decision)?).await,
         Effect::ScaleCanary { step } => scale(context, subject, decision, *step).await,
-        // Another leader may have released the hold since the facts were gathered.
-        Effect::Write(mark) if takes_back(facts, mark) && !context.leadership.may_raise(Instant::now()) => Err(
-            Error::Refused("the lease has run out since the facts were gathered".into()),
-        ),
         Effect::Write(mark) => write(context, subject, facts, mark).await,
         Effect::Release => release(context, subject, decision).await,
         Effect::Restore => restore(context, subject, decision).await,
@@ -134,7 +130,10 @@ async fn write(
 ) -> Result<(), Error> {
     let pair = subject.pair();
     let router = context.router(&subject.key.namespace);
-    if mark.weight != mark.safe.weight() && !context.leadership.may_raise(Instant::now()) {
+    // Raising needs the lease, and so does taking a commit point back: another leader may have
+    // released the hold since the facts were gathered.
+    let needs_lease = mark.weight != mark.safe.weight() || takes_back(facts, mark);
+    if needs_lease && !context.leadership.may_raise(Instant::now()) {
         return Err(Error::Refused(
             "the lease has run out since the facts were gathered".into(),
         ));
