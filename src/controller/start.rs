@@ -205,10 +205,8 @@ async fn count_reports(metrics: Metrics, github: github::Reporter) {
     let mut before = github::Counters::default();
     loop {
         let now = github.counters();
-        for (result, times) in became(&before, &now) {
-            for _ in 0..times {
-                metrics.reported(result);
-            }
+        for (result, times) in became(&before, &now).into_iter().filter(|(_, times)| *times > 0) {
+            metrics.reported(result, times);
         }
         before = now;
         if changed.changed().await.is_err() {

@@ -315,10 +315,12 @@ impl Metrics {
         self.evidence_age.observe(age.as_secs_f64());
     }
 
-    /// A query was answered: completely, or with this gap.
-    pub fn queried(&self, source: SourceKind, gap: Option<GapKind>) {
+    /// So many queries were answered: completely, or with this gap.
+    pub fn queried(&self, source: SourceKind, gap: Option<GapKind>, times: u64) {
         let result = gap.map_or(OK, |gap| Word(gap.word()));
-        self.queries.get_or_create(&QueryLabels { source, result }).inc();
+        self.queries
+            .get_or_create(&QueryLabels { source, result })
+            .inc_by(times);
     }
 
     /// A write to the API server was acknowledged, or failed.
@@ -343,9 +345,9 @@ impl Metrics {
         self.leader.set(i64::from(leads));
     }
 
-    /// What became of a report to GitHub.
-    pub fn reported(&self, result: Report) {
-        self.reports.get_or_create(&ReportLabel { result }).inc();
+    /// What became of so many reports to GitHub.
+    pub fn reported(&self, result: Report, times: u64) {
+        self.reports.get_or_create(&ReportLabel { result }).inc_by(times);
     }
 
     /// A line of the audit log was dropped.
@@ -381,14 +383,14 @@ mod tests {
         let metrics = Metrics::new();
         metrics.decided(Outcome::Abort, Reason::Harm);
         metrics.judged(Duration::from_secs(7));
-        metrics.queried(SourceKind::Prometheus, None);
-        metrics.queried(SourceKind::Prometheus, Some(GapKind::Timeout));
+        metrics.queried(SourceKind::Prometheus, None, 1);
+        metrics.queried(SourceKind::Prometheus, Some(GapKind::Timeout), 1);
         metrics.wrote(Kind::HttpRoute, Verb::Patch, None);
         metrics.wrote(Kind::HttpRoute, Verb::Patch, Some(Fault::Conflict));
         metrics.aborted(Duration::from_millis(120));
         metrics.failed(Fault::Unreachable);
         metrics.leads(true);
-        metrics.reported(Report::Posted);
+        metrics.reported(Report::Posted, 1);
         metrics.audit_dropped();
         let text = metrics.encode().expect("text");
         for line in [
