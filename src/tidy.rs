@@ -210,21 +210,28 @@ fn pure_rooms_only_compute() {
     none("more than computing in a pure room", &offences);
 }
 
+/// What is wrong with a file as a whole: its name, its length.
+fn file_offences(source: &Source) -> Vec<String> {
+    let mut offences = Vec::new();
+    let name = source.path.file_stem().expect("a name").to_string_lossy().into_owned();
+    if NAMES.contains(&name.as_str()) {
+        offences.push(format!("{}: a name that says nothing", source.path.display()));
+    }
+    let lines = source.code.lines().count();
+    if lines > FILE_LINES {
+        offences.push(format!(
+            "{}: {lines} lines, at most {FILE_LINES}",
+            source.path.display()
+        ));
+    }
+    offences
+}
+
 #[test]
 fn files_and_functions_stay_small_and_say_what_they_are() {
     let mut offences = Vec::new();
     for source in sources() {
-        let name = source.path.file_stem().expect("a name").to_string_lossy().into_owned();
-        if NAMES.contains(&name.as_str()) {
-            offences.push(format!("{}: a name that says nothing", source.path.display()));
-        }
-        let lines = source.code.lines().count();
-        if lines > FILE_LINES {
-            offences.push(format!(
-                "{}: {lines} lines, at most {FILE_LINES}",
-                source.path.display()
-            ));
-        }
+        offences.extend(file_offences(&source));
         let mut begun: Option<(usize, &str)> = None;
         for (number, line) in source.code.lines().enumerate() {
             let indent = line.len() - line.trim_start().len();
@@ -264,17 +271,7 @@ fn files_and_functions_stay_small_and_say_what_they_are() {
 fn files_of_tests_stay_small_and_say_what_they_are() {
     let mut offences = Vec::new();
     for source in tests() {
-        let name = source.path.file_stem().expect("a name").to_string_lossy().into_owned();
-        if NAMES.contains(&name.as_str()) {
-            offences.push(format!("{}: a name that says nothing", source.path.display()));
-        }
-        let lines = source.code.lines().count();
-        if lines > FILE_LINES {
-            offences.push(format!(
-                "{}: {lines} lines, at most {FILE_LINES}",
-                source.path.display()
-            ));
-        }
+        offences.extend(file_offences(&source));
     }
     none("too large or badly named", &offences);
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::gate;
 use super::shares::Shares;
 use crate::core::passing::{promoted, rejected};
-use crate::support::objects::image;
+use crate::support::objects::{autoscaler, image};
 use crate::support::space::real;
 use crate::support::world::canary_weight;
 
@@ -94,7 +94,7 @@ async fn an_abort_at_the_last_step_finds_room_at_stable() {
         let _operator = space.operator().await;
         let steps = json!([{"weight": 50}, {"weight": 100, "minWindow": "60s", "maxWindow": "90s"}]);
         space.adopted(&gate(space, &json!({"spec": {"steps": steps}}))).await;
-        space.create(&autoscaler()).await.unwrap();
+        space.create(&autoscaler(1)).await.unwrap();
         let load = space.load(300).await;
 
         space.push("v2").await;
@@ -117,17 +117,4 @@ async fn an_abort_at_the_last_step_finds_room_at_stable() {
         );
     })
     .await;
-}
-
-/// An autoscaler that may shrink stable to one pod.
-fn autoscaler() -> Value {
-    json!({
-        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": "checkout"},
-        "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "checkout"},
-            "minReplicas": 1, "maxReplicas": 6,
-            "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}],
-        },
-    })
 }

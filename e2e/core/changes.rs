@@ -15,6 +15,16 @@ async fn comes_from(space: &Space, commit: &str) {
     space.patch("Deployment", "checkout", annotation).await.unwrap();
 }
 
+/// The Deployment never had a ReplicaSet with this image.
+async fn never_rolled_out(space: &Space, tag: &str) {
+    let sets = space.list("ReplicaSet").await;
+    let rolled = |set: &&serde_json::Value| {
+        set["metadata"]["ownerReferences"][0]["name"] == "checkout"
+            && set["spec"]["template"]["spec"]["containers"][0]["image"] == image(tag).as_str()
+    };
+    assert_eq!(sets.iter().filter(rolled).count(), 0, "{tag} was never rolled out");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_newer_revision_in_flight_starts_over_and_the_older_never_rolls_out() {
     played("newer", async |space| {
@@ -44,12 +54,7 @@ async fn a_newer_revision_in_flight_starts_over_and_the_older_never_rolls_out() 
         );
         space.ask("Promote").await;
         promoted(space, "v3").await;
-        let sets = space.list("ReplicaSet").await;
-        let rolled = |set: &&serde_json::Value| {
-            set["metadata"]["ownerReferences"][0]["name"] == "checkout"
-                && set["spec"]["template"]["spec"]["containers"][0]["image"] == image("v2").as_str()
-        };
-        assert_eq!(sets.iter().filter(rolled).count(), 0, "v2 was never rolled out");
+        never_rolled_out(space, "v2").await;
     })
     .await;
 }
@@ -125,12 +130,7 @@ async fn a_push_that_wins_against_the_release_of_the_hold_is_not_rolled_out() {
             Some(&[Some(100), Some(0), None][..]),
             "all of stable still runs what is proven: back to it, then over again: {weights:?}"
         );
-        let sets = space.list("ReplicaSet").await;
-        let rolled = |set: &&serde_json::Value| {
-            set["metadata"]["ownerReferences"][0]["name"] == "checkout"
-                && set["spec"]["template"]["spec"]["containers"][0]["image"] == image("v2").as_str()
-        };
-        assert_eq!(sets.iter().filter(rolled).count(), 0, "v2 was never rolled out");
+        never_rolled_out(space, "v2").await;
     })
     .await;
 }

@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 use tollgate::controller::crash::Moment;
 
 use super::passing::nothing_is_left;
-use crate::support::objects::with;
+use crate::support::objects::{autoscaler, with};
 use crate::support::operator::{Operator, Start};
 use crate::support::space::{Space, played};
 use crate::support::{PATIENCE, eventually};
@@ -100,7 +100,7 @@ async fn tell(story: Story, crash: Option<&str>) -> Value {
     );
     played(&name, async |space| {
         space.team(2).await;
-        space.apply(&autoscaler()).await;
+        space.apply(&autoscaler(2)).await;
         space.apply(&story.gate(space)).await;
         let start = Start::named("one");
         let start = crash.map_or(start.clone(), |crash| start.env("TOLLGATE_CRASH", crash));
@@ -181,18 +181,6 @@ impl Watched<'_> {
     async fn until<T>(&mut self, what: &str, look: impl AsyncFnMut() -> Result<T, String>) -> T {
         self.during(eventually(what, PATIENCE, look)).await
     }
-}
-
-fn autoscaler() -> Value {
-    json!({
-        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": "checkout"},
-        "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "checkout"},
-            "minReplicas": 2, "maxReplicas": 6,
-            "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}],
-        },
-    })
 }
 
 /// What is there at the end, without times and numbers that differ between equal ends. Waits until it

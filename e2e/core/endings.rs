@@ -8,7 +8,8 @@ use crate::support::objects::{image, with};
 use crate::support::space::{Space, played};
 use crate::support::{PATIENCE, eventually};
 
-async fn delete_gate(space: &Space, route: &Value) {
+/// Deletes the gate and waits until it is gone.
+async fn delete_gate(space: &Space) {
     space.delete("ReleaseGate", "checkout").await;
     eventually("the gate is gone", PATIENCE, async || {
         match space.get("ReleaseGate", "checkout").await {
@@ -17,6 +18,10 @@ async fn delete_gate(space: &Space, route: &Value) {
         }
     })
     .await;
+}
+
+async fn delete_held_gate(space: &Space, route: &Value) {
+    delete_gate(space).await;
     let after = space.the("HTTPRoute", "checkout").await;
     assert_eq!(after["spec"], route["spec"], "the route is the team's");
     for field in ["labels", "annotations"] {
@@ -47,7 +52,7 @@ async fn a_gate_deleted_in_flight_puts_the_route_back_and_rolls_nothing_out() {
         space.adopted(&lingering(space)).await;
         space.push("v2").await;
         at_weight(space, 25).await;
-        delete_gate(space, &route).await;
+        delete_held_gate(space, &route).await;
     })
     .await;
 }
@@ -67,14 +72,7 @@ async fn a_gate_that_cannot_be_understood_any_more_can_be_mended_or_deleted() {
 
         space.apply(&senseless).await;
         space.until_gate("it says so again", says("Invalid")).await;
-        space.delete("ReleaseGate", "checkout").await;
-        eventually("the gate is gone", PATIENCE, async || {
-            match space.get("ReleaseGate", "checkout").await {
-                None => Ok(()),
-                Some(gate) => Err(format!("{}", gate["status"])),
-            }
-        })
-        .await;
+        delete_gate(space).await;
         let live = space.the("Deployment", "checkout").await;
         assert!(live["metadata"]["labels"].is_null(), "our labels are gone: {live}");
     })
@@ -97,7 +95,7 @@ async fn a_gate_deleted_after_an_abort_leaves_the_refused_template_paused() {
             fence.as_str().is_some_and(|note| note.contains(r#""fenced":true"#)),
             "the fence stays while the gate lives: {fence}"
         );
-        delete_gate(space, &route).await;
+        delete_held_gate(space, &route).await;
     })
     .await;
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::passing::{promoted, rejected};
 use super::{at_weight, lingering};
-use crate::support::objects::{image, route, service, with};
+use crate::support::objects::{autoscaler, image, route, service, with};
 use crate::support::space::played;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,26 +90,26 @@ async fn two_routes_go_together_and_one_that_is_not_programmed_ends_the_release(
 async fn stable_does_not_shrink_in_flight_and_may_again_afterwards() {
     played("hpa", async |space| {
         space.team(3).await;
-        let hpa = json!({
-            "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
-            "metadata": {"name": "checkout"},
-            "spec": {
-                "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "checkout"},
-                "minReplicas": 1, "maxReplicas": 6,
-                "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}],
-            },
-        });
+        let hpa = autoscaler(1);
         let before = space.apply(&hpa).await["spec"].clone();
         let _operator = space.operator().await;
         space.adopted(&lingering(space)).await;
         space.push("v2").await;
         at_weight(space, 25).await;
         let live = space.the("HorizontalPodAutoscaler", "checkout").await;
-        assert_eq!(live["spec"]["behavior"]["scaleDown"]["selectPolicy"], "Disabled", "{}", live["spec"]);
+        assert_eq!(
+            live["spec"]["behavior"]["scaleDown"]["selectPolicy"], "Disabled",
+            "{}",
+            live["spec"]
+        );
         space.ask("Abort").await;
         rejected(space).await;
         let after = space.the("HorizontalPodAutoscaler", "checkout").await;
-        assert_ne!(after["spec"]["behavior"]["scaleDown"]["selectPolicy"], "Disabled", "{}", after["spec"]);
+        assert_ne!(
+            after["spec"]["behavior"]["scaleDown"]["selectPolicy"], "Disabled",
+            "{}",
+            after["spec"]
+        );
         assert_eq!(after["spec"]["minReplicas"], before["minReplicas"]);
         space.apply(&hpa).await;
     })

@@ -111,6 +111,19 @@ pub fn gate(source: &str) -> Value {
     })
 }
 
+/// An autoscaler of the Deployment that may go down to so many pods.
+pub fn autoscaler(least: u32) -> Value {
+    json!({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "checkout"},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "checkout"},
+            "minReplicas": least, "maxReplicas": 6,
+            "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}],
+        },
+    })
+}
+
 /// What someone asks of the gate.
 pub fn action(name: &str, verb: &str, reason: &str) -> Value {
     json!({

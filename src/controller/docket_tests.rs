@@ -194,8 +194,11 @@ fn a_metric_has_as_many_tails_as_its_question_counts() {
     }
 }
 
-/// What is said of a canary that fails more often than stable, tick by tick.
-fn judged(spec: &Value) -> Judged {
+/// When the first step of [`opened`] begins.
+const BEGIN: Millis = Millis::from_secs(1_000_000);
+
+/// A trial by this plan, at its first step.
+fn opened(spec: &Value) -> Docket {
     let spec = read(spec).sealed();
     let frozen = Frozen {
         plan: spec.plan().expect("a plan"),
@@ -209,16 +212,21 @@ fn judged(spec: &Value) -> Judged {
         namespace: "shop".into(),
         name: "checkout".into(),
     };
-    let begin = Millis::from_secs(1_000_000);
-    let mut docket = Docket::open(&key, &frozen, ("prometheus".into(), begin)).expect("a docket");
-    docket.begin_step(0, begin);
+    let mut docket = Docket::open(&key, &frozen, ("prometheus".into(), BEGIN)).expect("a docket");
+    docket.begin_step(0, BEGIN);
+    docket
+}
+
+/// What is said of a canary that fails more often than stable, tick by tick.
+fn judged(spec: &Value) -> Judged {
+    let mut docket = opened(spec);
     let arm = |bad, total| Arm {
         events: vec![bad],
         total,
     };
     for tick in 1..=2 {
         let tick = Tick {
-            at: begin + Millis::from_secs(10 * tick),
+            at: BEGIN + Millis::from_secs(10 * tick),
             canary: arm(3.0, 100.0),
             baseline: arm(57.0, 1900.0),
             baseline_pods: vec![],
@@ -264,22 +272,7 @@ fn the_memory_of_the_largest_analysis_fits_into_its_field() {
         json!({"name": format!("{number}{}", "m".repeat(51)), "histogram": {"selector": "pay_seconds", "edges": edges}})
     };
     spec["analysis"]["metrics"] = (0..10).map(metric).collect();
-    let spec = read(&spec).sealed();
-    let frozen = Frozen {
-        plan: spec.plan().expect("a plan"),
-        stable_pods: 2,
-        judge_state: None,
-        decided: vec![],
-        object: None,
-        spec,
-    };
-    let key = GateKey {
-        namespace: "shop".into(),
-        name: "checkout".into(),
-    };
-    let begin = Millis::from_secs(1_000_000);
-    let mut docket = Docket::open(&key, &frozen, ("prometheus".into(), begin)).expect("a docket");
-    docket.begin_step(0, begin);
+    let mut docket = opened(&spec);
     let arm = |share: f64, total: f64| Arm {
         events: [0.5, 0.4, 0.3, 0.2, 0.1]
             .map(|tail| (tail * share * total).floor())
@@ -289,7 +282,7 @@ fn the_memory_of_the_largest_analysis_fits_into_its_field() {
     for tick in 1..=720_i32 {
         let spread = f64::from(tick % 17) / 170.0;
         let tick = Tick {
-            at: begin + Millis::from_secs(10 * i64::from(tick)),
+            at: BEGIN + Millis::from_secs(10 * i64::from(tick)),
             canary: arm(1.0 - spread, 1234.0 + f64::from(tick)),
             baseline: arm(0.9 + spread, 123_456.0 + f64::from(tick)),
             baseline_pods: vec![arm(0.9 + spread, 20_576.0 + f64::from(tick)); 6],

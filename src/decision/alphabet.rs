@@ -1,8 +1,9 @@
 //! Every abstract value that a state or a fact can take, the telling ones first.
 
+use super::simulation::{revision, share};
 use super::{
     Deadlines, Judged, Mark, Millis, NoEvidencePolicy, OnInconclusive, Outcome, Percent, Plan, Reason, Record,
-    Revision, RouteFact, SafeTarget, Split, Stage, Step, Then, Verb, Verdict,
+    RouteFact, SafeTarget, Split, Stage, Step, Then, Verb, Verdict,
 };
 
 pub(super) const NOW: Millis = Millis::from_secs(1_000_000);
@@ -10,14 +11,6 @@ pub(super) const EPOCH: i64 = 2;
 
 pub(super) fn ago(secs: i64) -> Millis {
     NOW - Millis::from_secs(secs)
-}
-
-pub(super) fn share(value: i64) -> Percent {
-    Percent::try_from(value).expect("0 to 100")
-}
-
-pub(super) fn revision(name: &str) -> Revision {
-    Revision(name.to_owned())
 }
 
 pub(super) fn plan((on_inconclusive, then): (OnInconclusive, Then)) -> Plan {

@@ -9,9 +9,9 @@
 use std::collections::BTreeMap;
 
 use super::alphabet::{
-    ASKED, CANARIES, EPOCH, HOLDS, NOW, POLICIES, STAGES, SWITCHES, TIMES, WORKLOADS, ago, judgements, plan, revision,
-    routes,
+    ASKED, CANARIES, EPOCH, HOLDS, NOW, POLICIES, STAGES, SWITCHES, TIMES, WORKLOADS, ago, judgements, plan, routes,
 };
+use super::simulation::revision;
 use super::violations::{Case, repeated, violations};
 use super::{
     Attempt, CanaryFact, Decision, Effect, Facts, HoldSince, Judged, Reason, Record, Request, Revision, RouteFact,
