@@ -189,6 +189,7 @@ mod tests {
             baseline: [number; 2],
             ratio: Some(number),
             interval: Some([number; 2]),
+            difference: None,
             harm: [number; 2],
             safety: [number; 2],
             need: Some(Need {

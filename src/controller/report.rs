@@ -196,6 +196,7 @@ mod tests {
             baseline: [0.0; 2],
             ratio: None,
             interval: None,
+            difference: None,
             harm: [0.0; 2],
             safety: [safety, 3.0],
             need: None,

@@ -174,6 +174,9 @@ pub struct Reading {
     pub ratio: Option<f64>,
     /// Always-valid interval of that ratio.
     pub interval: Option<[f64; 2]>,
+    /// Interval of the canary's rate less the baseline's, for display.
+    #[serde(default)]
+    pub difference: Option<[f64; 2]>,
     /// Evidence of harm, natural logarithm, and the limit it has to reach.
     pub harm: [f64; 2],
     /// Evidence of safety, natural logarithm, and the limit it has to reach.

@@ -56,6 +56,8 @@ reasons! {
     Undecided,
     /// Evidence is missing or not to be trusted.
     NoEvidence,
+    /// The canary does not get the share of the requests that its weight says.
+    SampleRatio,
     /// Evidence was missing for longer than the policy allows.
     EvidenceDeadline,
     /// The longest stay passed without a clear verdict.
@@ -130,6 +132,7 @@ impl Reason {
             | Self::RouteDeadline
             | Self::RouteMissing
             | Self::NoEvidence
+            | Self::SampleRatio
             | Self::EvidenceDeadline
             | Self::Inconclusive
             | Self::Harm

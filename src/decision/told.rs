@@ -168,6 +168,7 @@ mod tests {
             baseline: [0.0; 2],
             ratio: None,
             interval: None,
+            difference: None,
             harm: [0.0; 2],
             safety: [0.0; 2],
             need: None,

@@ -5,10 +5,14 @@ use sha2::{Digest as _, Sha256};
 
 use crate::decision::{Evidence, Judged, Millis, Percent, Reading, Reason, Tick, Verdict};
 
+use super::chain::hex;
 use super::e1::log_average;
-use super::metric::{self, Course, Metric, hex, safety_margin};
+use super::margins::safety_margin;
+use super::metric::{self, Course, Metric};
 use super::plan::{self, Method, MetricPlan, PlanError, Settings};
 use super::reading::View;
+use super::sample_ratio::SampleRatio;
+use super::words;
 
 /// Expected requests from which on none at all is no chance: it would be one in 500 million
 /// (`e^-20`).
@@ -28,6 +32,9 @@ pub struct Analysis {
     course: Option<Course>,
     metrics: Vec<Metric>,
     pub(super) failure: Option<Failure>,
+    /// Whether the canary gets its share, at this step, where the plan asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sample_ratio: Option<SampleRatio>,
 }
 
 /// What was shown to be wrong, and when.
@@ -47,7 +54,7 @@ impl Analysis {
     /// be accepted.
     pub fn new(plans: Vec<MetricPlan>, settings: Settings, weights: Vec<Percent>) -> Result<Self, PlanError> {
         plan::check(&plans, &settings, &weights)?;
-        let metrics = plans.iter().map(Metric::new).collect();
+        let metrics = plans.iter().map(|plan| Metric::new(plan, &settings)).collect();
         Ok(Self {
             plans,
             settings,
@@ -55,6 +62,7 @@ impl Analysis {
             course: None,
             metrics,
             failure: None,
+            sample_ratio: None,
         })
     }
 
@@ -69,6 +77,12 @@ impl Analysis {
     #[must_use]
     pub fn seen(&self, index: usize) -> Option<Millis> {
         self.metrics.get(index)?.last
+    }
+
+    /// Why the attempt has failed, once it has.
+    #[must_use]
+    pub fn failed(&self) -> Option<Reason> {
+        self.failure.as_ref().map(|failure| failure.reason)
     }
 
     /// The weight of `step` was written at `at`: safety starts anew, evidence of harm carries
@@ -86,9 +100,11 @@ impl Analysis {
             self.metrics.iter_mut().for_each(|metric| metric.begin(at));
         }
         let capital = capital.map(|step| (step, self.weights.len()));
+        let pods = self.settings.canary_pods.get(step).copied().unwrap_or(0);
         for (metric, plan) in self.metrics.iter_mut().zip(&self.plans) {
-            metric.begin_step(plan, capital);
+            metric.begin_step(plan, capital, pods);
         }
+        self.sample_ratio = self.settings.sample_ratio.map(|_| SampleRatio::new());
         self.course = Some(Course {
             step,
             step_at: at,
@@ -106,6 +122,7 @@ impl Analysis {
             return;
         };
         let course = self.course.as_ref();
+        let before = metric.step.0;
         match evidence {
             Evidence::Incomplete(gaps) => metric.miss(gaps, course.map(|course| course.began)),
             Evidence::Complete(tick) => {
@@ -117,6 +134,10 @@ impl Analysis {
                     tick,
                 );
             }
+        }
+        let counted = [metric.step.0.n - before.n, metric.step.0.m - before.m];
+        if index == 0 {
+            self.weigh(counted);
         }
         if self.failure.is_none() && self.course.is_some() {
             self.failure = self.find_failure();
@@ -144,11 +165,29 @@ impl Analysis {
                 .filter_map(|metric| metric.blind_since)
                 .chain(self.unseen().and(started))
                 .min(),
-            no_harm: self.is_at(step) && self.views().all(|view| view.no_harm()),
+            no_harm: self.is_at(step) && self.mismatch().is_none() && self.views().all(|view| view.no_harm()),
             rule,
             evidence_hash: self.evidence_hash(),
             readings,
         }
+    }
+
+    /// Plays the requests that the first metric has counted at this step.
+    fn weigh(&mut self, counted: [f64; 2]) {
+        let share = self.share();
+        if let (Some(plan), Some(seen)) = (self.settings.sample_ratio, &mut self.sample_ratio)
+            && share < 1.0
+        {
+            seen.observe(counted, share, plan.dispersion);
+        }
+    }
+
+    /// What the canary got, when it is not the share that its weight says.
+    fn mismatch(&self) -> Option<[f64; 2]> {
+        let (plan, seen) = (self.settings.sample_ratio?, self.sample_ratio.as_ref()?);
+        #[expect(clippy::cast_precision_loss, reason = "a gate has at most 100 steps")]
+        let steps = self.weights.len() as f64;
+        (seen.log_e() >= metric::limit(plan.alpha / steps)).then_some(seen.requests)
     }
 
     fn is_at(&self, step: usize) -> bool {
@@ -235,43 +274,57 @@ impl Analysis {
             .views()
             .enumerate()
             .filter_map(|(index, view)| Some((index, view.breach()?)));
-        breaches.into_iter().next().map(|(metric, rule)| Failure {
-            metric,
-            reason: Reason::LimitExceeded,
-            rule,
-        })
+        breaches
+            .into_iter()
+            .next()
+            .map(|(metric, (reason, rule))| Failure { metric, reason, rule })
+    }
+
+    /// The verdict alone, as [`Analysis::judged`] has it, in a small part of the time.
+    #[must_use]
+    pub fn verdict(&self, step: usize) -> Verdict {
+        let verdicts = || self.views().map(|view| view.verdict());
+        let worst = || verdicts().min_by_key(rank);
+        self.standing(step)
+            .map(|(verdict, _)| verdict)
+            .or_else(worst)
+            .unwrap_or(Verdict::Inconclusive(Reason::NoEvidence))
+    }
+
+    /// The verdict and its sentence where it does not depend on what the metrics say now.
+    fn standing(&self, step: usize) -> Option<(Verdict, String)> {
+        if let Some(failure) = &self.failure {
+            return Some((Verdict::Fail(failure.reason), failure.rule.clone()));
+        }
+        if !self.is_at(step) {
+            let rule = format!("step {} has not begun", step + 1);
+            return Some((Verdict::Inconclusive(Reason::NoEvidence), rule));
+        }
+        if let Some(expected) = self.unseen() {
+            let rule = format!("no request of the canary is counted, about {expected:.0} should be");
+            return Some((Verdict::Inconclusive(Reason::NoEvidence), rule));
+        }
+        let [canary, baseline] = self.mismatch()?;
+        let got = words::percent(canary / (canary + baseline));
+        let share = words::percent(self.share());
+        let rule = format!("{got} of the requests reach the canary instead of {share}");
+        Some((Verdict::Inconclusive(Reason::SampleRatio), rule))
     }
 
     /// The verdict over all metrics and the sentence of the metric that made it.
     fn overall(&self, step: usize, readings: &[Reading]) -> (Verdict, String) {
-        if let Some(failure) = &self.failure {
-            return (Verdict::Fail(failure.reason), failure.rule.clone());
+        if let Some(standing) = self.standing(step) {
+            return standing;
         }
-        if !self.is_at(step) {
-            let rule = format!("step {} has not begun", step + 1);
-            return (Verdict::Inconclusive(Reason::NoEvidence), rule);
-        }
-        if let Some(expected) = self.unseen() {
-            let rule = format!("no request of the canary is counted, about {expected:.0} should be");
-            return (Verdict::Inconclusive(Reason::NoEvidence), rule);
-        }
-        let rank = |reading: &Reading| match reading.verdict {
-            Verdict::Fail(_) => 0,
-            Verdict::Inconclusive(Reason::NoEvidence) => 1,
-            Verdict::Inconclusive(Reason::TooFew) => 2,
-            Verdict::Inconclusive(_) => 3,
-            Verdict::Pass(Reason::NoHarm) => 4,
-            Verdict::Pass(_) => 5,
-        };
         // among equals, the metric that lacks most: in requests, else in evidence of safety
         let lack = |reading: &Reading| match reading.need {
             Some(need) => need.requests,
             None => reading.safety[1] - reading.safety[0],
         };
-        let deciding = self
-            .views()
-            .zip(readings)
-            .min_by(|(_, one), (_, other)| rank(one).cmp(&rank(other)).then(lack(other).total_cmp(&lack(one))));
+        let deciding = self.views().zip(readings).min_by(|(_, one), (_, other)| {
+            let ranks = rank(&one.verdict).cmp(&rank(&other.verdict));
+            ranks.then(lack(other).total_cmp(&lack(one)))
+        });
         match deciding {
             Some((view, reading)) => (reading.verdict.clone(), view.sentence(reading)),
             None => (Verdict::Inconclusive(Reason::NoEvidence), "no metric".into()),
@@ -286,5 +339,17 @@ impl Analysis {
             .iter()
             .fold(Sha256::new(), |sum, metric| sum.chain_update(metric.hash()));
         hex(&all.finalize())
+    }
+}
+
+/// The lower, the more it decides over the verdicts of other metrics.
+const fn rank(verdict: &Verdict) -> u8 {
+    match verdict {
+        Verdict::Fail(_) => 0,
+        Verdict::Inconclusive(Reason::NoEvidence) => 1,
+        Verdict::Inconclusive(Reason::TooFew) => 2,
+        Verdict::Inconclusive(_) => 3,
+        Verdict::Pass(Reason::NoHarm) => 4,
+        Verdict::Pass(_) => 5,
     }
 }

@@ -3,8 +3,8 @@
 //! Retries and bursts make events come in clumps, which breaks every test on counts; evidence is
 //! therefore divided by φ, the variance relative to independent requests. φ is estimated from
 //! the baseline's pods, minute by minute, as Pearson's statistic given the minute's total: what
-//! moves all pods together cancels and does not count as dispersion. It is read only where a
-//! step begins, so that no tick chooses its own φ. The guarantee is exact for clumps of at most
+//! moves all pods together cancels and does not count as dispersion. It is read from whole minutes
+//! that are over when a tick begins, so that no tick chooses its own φ. The guarantee is exact for clumps of at most
 //! φ in one arm; for other dependence it is measured, not proved.
 
 use libm::sqrt;
@@ -100,15 +100,22 @@ impl Dispersion {
     }
 
     /// Adds one tick of the baseline's pods, which keep their order while they live. A change in
-    /// their number ends the minute early.
-    pub fn observe(&mut self, minute: i64, pods: &[Arm]) {
+    /// their number ends the minute early. Says whether a minute was over, so that there may be
+    /// a new estimate.
+    pub fn observe(&mut self, minute: i64, pods: &[Arm]) -> bool {
         let pods = pods.get(..PODS).unwrap_or(pods);
-        if minute != self.minute || pods.len() != self.totals.len() {
+        let over = minute != self.minute || pods.len() != self.totals.len();
+        if over {
             self.finish();
             self.minute = minute;
             self.totals = vec![0.0; pods.len()];
             self.events = vec![0.0; pods.len() * self.tails.len()];
         }
+        self.add(pods);
+        over
+    }
+
+    fn add(&mut self, pods: &[Arm]) {
         for (sum, pod) in self.totals.iter_mut().zip(pods) {
             *sum += pod.total;
         }
@@ -127,6 +134,11 @@ impl Dispersion {
         for (tail, events) in self.tails.iter_mut().zip(self.events.chunks(pods)) {
             tail.add(events, &self.totals);
         }
+    }
+
+    /// Whether some tail's estimate has replaced the default, so that pods are known as well.
+    pub fn is_known(&self) -> bool {
+        self.tails.iter().any(|tail| tail.minutes >= ENOUGH_MINUTES)
     }
 
     /// φ per tail as known now: from whole minutes only.

@@ -18,6 +18,7 @@ use std::sync::LazyLock;
 use libm::{exp, expm1, log, log1p};
 use serde::{Deserialize, Serialize};
 
+use super::e2;
 use super::packed;
 
 /// Alternatives bet on at the same time.
@@ -92,6 +93,17 @@ impl Margin {
         let log_d = -log1p(n * self.ratio * expm1(x) / (self.ratio * n + m));
         (x + log_d, log_d)
     }
+
+    /// What a tick is worth to the alternative at `x`.
+    fn gain(&self, x: f64, counts: &Counts) -> f64 {
+        let (u, log_d) = self.stakes(x, counts.n, counts.m);
+        let extra = if self.extra > 0.0 {
+            self.extra * counts.n * expm1(u)
+        } else {
+            0.0
+        };
+        counts.a * u + counts.b * log_d - extra
+    }
 }
 
 /// Events and requests of both arms.
@@ -147,19 +159,19 @@ impl Process {
         }
     }
 
-    /// Plays one tick against the margin. `phi` is the dispersion, 1 or more.
-    pub fn play(&mut self, margin: &Margin, counts: &Counts, phi: f64) {
+    /// Plays one tick against the margin. `phi` is the dispersion, 1 or more; `share` is the
+    /// baseline's share of events where E2 is to be played instead (see [`e2::share`]).
+    pub fn play(&mut self, margin: &Margin, counts: &Counts, phi: f64, share: Option<f64>) {
         if !counts.comparable() {
             return;
         }
         for (wealth, bet) in self.logs.iter_mut().zip(BETS.iter()) {
-            let (u, log_d) = margin.stakes(margin.towards(bet.distance), counts.n, counts.m);
-            let extra = if margin.extra > 0.0 {
-                margin.extra * counts.n * expm1(u)
-            } else {
-                0.0
+            let x = margin.towards(bet.distance);
+            let gain = match share {
+                Some(share) => e2::Worth::new(margin, x, share, [counts.n, counts.m]).of(counts),
+                None => margin.gain(x, counts),
             };
-            *wealth += (counts.a * u + counts.b * log_d - extra) / phi;
+            *wealth += gain / phi;
         }
     }
 

@@ -12,6 +12,7 @@ use std::sync::LazyLock;
 
 use libm::{cosh, exp, log, sinh};
 use serde::{Deserialize, Serialize};
+use statrs::function::beta::inv_beta_reg;
 
 use super::e1::{Counts, log_sum_exp};
 use super::packed;
@@ -120,16 +121,43 @@ impl Likelihood {
     }
 
     /// The logarithms of the ratios between which the truth lies at all looks with probability
-    /// `1 − level`; `None` where there is no bound.
+    /// `1 − level`, for each of these levels; `None` where there is no bound.
     #[must_use]
-    pub fn bounds(&self, level: f64) -> [Option<f64>; 2] {
+    pub fn bounds<const LEVELS: usize>(&self, levels: [f64; LEVELS]) -> [[Option<f64>; 2]; LEVELS] {
         if self.events.is_empty() {
-            return [None, None];
+            return [[None, None]; LEVELS];
         }
         let curve = self.curve();
-        let limit = curve.mixed() + log(level);
-        [-FAR, FAR].map(|far| curve.crossing(far, limit))
+        let mixed = curve.mixed();
+        levels.map(|level| [-FAR, FAR].map(|far| curve.crossing(far, mixed + log(level))))
     }
+}
+
+/// Bounds of the canary's rate less the baseline's, from bounds of their ratio and the baseline's
+/// counts: corners of both intervals, so that their levels add up. The baseline's own interval
+/// (Clopper–Pearson) is for one look; this is for display.
+#[must_use]
+pub fn difference([low, high]: [f64; 2], counts: &Counts, level: f64) -> [f64; 2] {
+    let [least, most] = clopper_pearson(counts.b, counts.m, level);
+    let below = if low < 1.0 { most } else { least };
+    let above = if high > 1.0 { most } else { least };
+    [below * (low - 1.0), above * (high - 1.0)]
+}
+
+/// Between which shares `events` of `total` requests put the truth, with probability `1 − level`.
+#[must_use]
+pub fn clopper_pearson(events: f64, total: f64, level: f64) -> [f64; 2] {
+    let least = if events > 0.0 {
+        inv_beta_reg(events, total - events + 1.0, level / 2.0)
+    } else {
+        0.0
+    };
+    let most = if events < total {
+        inv_beta_reg(events + 1.0, total - events, 1.0 - level / 2.0)
+    } else {
+        1.0
+    };
+    [least, most]
 }
 
 /// The logarithm of a likelihood, up to a constant: a concave function of the logarithm of the
@@ -180,5 +208,32 @@ impl Curve {
             }
         }
         Some(x)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_difference_takes_the_baseline_that_stretches_it_most() {
+        let counts = Counts {
+            a: 0.0,
+            n: 0.0,
+            b: 30.0,
+            m: 10_000.0,
+        };
+        let [least, most] = clopper_pearson(30.0, 10_000.0, 0.05);
+        for (ratio, wanted) in [
+            ([0.5, 2.0], [-0.5 * most, most]),
+            ([1.5, 2.0], [0.5 * least, most]),
+            ([0.2, 0.5], [-0.8 * most, -0.5 * least]),
+        ] {
+            let found = difference(ratio, &counts, 0.05);
+            assert!(
+                found.iter().zip(wanted).all(|(one, other)| (one - other).abs() < 1e-15),
+                "{ratio:?}: {found:?} instead of {wanted:?}"
+            );
+        }
     }
 }

@@ -6,11 +6,16 @@ use sha2::{Digest as _, Sha256};
 
 use crate::decision::{Gap, GapKind, Millis, Tick};
 
+use super::chain::{chained, hex};
 use super::dispersion::Dispersion;
-use super::e1::{Counts, Margin, Process, Side, log_average};
+use super::e1::{Counts, Margin, Process, log_average};
+use super::e2;
 use super::interval::Likelihood;
+use super::margins::harm_margin;
 use super::need::{self, Traffic};
-use super::plan::{MetricPlan, Settings};
+use super::offsets::Room;
+use super::plan::{Method, MetricPlan, Settings};
+use super::window::Window;
 
 /// Share of the harm capital that is put down when the attempt begins, what is spread over the
 /// later steps, and what is spread over the minutes: restarts find faults that begin late.
@@ -25,9 +30,6 @@ const CAPITAL_LAST_MINUTE: i64 = 2400;
 const SPLITS: usize = 8;
 /// Gaps kept; a source may list one per pod.
 const GAPS: usize = 3;
-/// How far a promote margin that follows the harm budget stays above the abort margin, so that
-/// at every ratio one of the two processes grows.
-const MARGIN_GAP: f64 = 1.01;
 
 /// What a mixture pays for not knowing the truth, in natural logarithms.
 const MIXTURE_COST: f64 = 1.5;
@@ -75,6 +77,13 @@ pub struct Metric {
     #[serde(with = "super::packed")]
     baseline_events: Vec<f64>,
     minutes: i64,
+    /// How stable's pods differ, and by how much that widens the abort margin now, where the plan
+    /// says how many pods the canary has at this step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    room: Option<Room>,
+    /// The window of the rank test, where that is the method.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
     /// Whether the newest tick before the first weight was without a request of the canary.
     unvisited: bool,
     hash: String,
@@ -106,32 +115,9 @@ impl Sums {
     }
 }
 
-/// The edge of what is not yet worth an abort.
-pub fn harm_margin(plan: &MetricPlan) -> Margin {
-    Margin {
-        side: Side::Harm,
-        ratio: 1.0 + plan.margin_abort,
-        extra: 0.0,
-    }
-}
-
-/// The edge of what is safe enough at a step whose canary gets `share` of the traffic: given by
-/// the policy, or such that the step adds at most the harm budget to the service's errors.
-pub fn safety_margin(plan: &MetricPlan, settings: &Settings, share: f64) -> Margin {
-    let above_abort = (1.0 + plan.margin_abort) * MARGIN_GAP - 1.0;
-    let budget = (settings.harm_budget / share).max(above_abort);
-    let worse = plan.margin_promote.unwrap_or(budget);
-    Margin {
-        side: Side::Safety,
-        ratio: 1.0 + worse,
-        // the same part of what the objective lets fail: it lets a service without errors pass
-        extra: plan.error_budget.map_or(0.0, |errors| errors * worse),
-    }
-}
-
 impl Metric {
     /// Nothing seen yet.
-    pub fn new(plan: &MetricPlan) -> Self {
+    pub fn new(plan: &MetricPlan, settings: &Settings) -> Self {
         let tails = plan.tails();
         Self {
             last: None,
@@ -147,6 +133,8 @@ impl Metric {
             phi: vec![plan.dispersion; tails],
             baseline_events: vec![0.0; tails],
             minutes: 0,
+            room: (!settings.canary_pods.is_empty()).then(Room::default),
+            window: None,
             unvisited: false,
             hash: hex(&Sha256::digest(plan.name.as_bytes())),
         }
@@ -157,10 +145,11 @@ impl Metric {
         self.blind_since = self.last.is_none().then_some(at);
     }
 
-    /// A step begins: new safety, new counts, new dispersion, and fresh capital for harm. The
+    /// A step begins: new safety, new counts, and fresh capital for harm. The
     /// first of so many steps gets what is put down at the start, a later one its part of the
-    /// rest; one that was begun before gets none (`None`).
-    pub fn begin_step(&mut self, plan: &MetricPlan, capital: Option<(usize, usize)>) {
+    /// rest; one that was begun before gets none (`None`). `pods` is how many pods the canary has
+    /// at this step, 0 when that is not known.
+    pub fn begin_step(&mut self, plan: &MetricPlan, capital: Option<(usize, usize)>, pods: u32) {
         if let Some((step, steps)) = capital {
             #[expect(clippy::cast_precision_loss, reason = "a gate has at most 100 steps")]
             let later = steps.saturating_sub(1).max(1) as f64;
@@ -175,10 +164,23 @@ impl Metric {
             *process = Process::new();
             process.stake(1.0);
         }
-        self.phi = self.dispersion.phi(plan.dispersion);
+        if let Some(room) = &mut self.room {
+            room.canary_pods = pods;
+        }
+        self.learn(plan);
         self.step = Sums::default();
         self.step_since = None;
+        self.window = matches!(plan.method, Method::MannWhitney { .. }).then(Window::default);
         self.likelihood = Likelihood::new(SPLITS);
+    }
+
+    /// Takes over what stable's pods have shown up to now.
+    fn learn(&mut self, plan: &MetricPlan) {
+        self.phi = self.dispersion.phi(plan.dispersion);
+        let known = self.dispersion.is_known();
+        if let (Some(room), Some(phi)) = (&mut self.room, self.phi.get(plan.shown())) {
+            room.learn(known.then_some(*phi));
+        }
     }
 
     /// There was no complete evidence this time. No count changes.
@@ -216,7 +218,13 @@ impl Metric {
         self.last = Some(tick.at);
         self.blind_since = None;
         self.gaps.clear();
-        self.dispersion.observe(start.0.div_euclid(MINUTE), &tick.baseline_pods);
+        // from whole minutes before this tick, so that no tick chooses its own dispersion
+        if self.dispersion.observe(start.0.div_euclid(MINUTE), &tick.baseline_pods) {
+            self.learn(plan);
+        }
+        if let Some(room) = &mut self.room {
+            room.observe(&tick.baseline_pods, plan.shown());
+        }
         match margins {
             Some((course, safety)) if self.belongs(course, start, tick.at) => {
                 self.hash = chained(&self.hash, tick);
@@ -247,7 +255,8 @@ impl Metric {
 
     /// Plays a tick against both margins; `in_step` is its start when it lies in the step.
     fn play(&mut self, plan: &MetricPlan, safety: &Margin, tick: &Tick, in_step: Option<Millis>) {
-        let harm = harm_margin(plan);
+        let harm = harm_margin(plan, self.room.as_ref());
+        let known_total = self.total.0.m;
         let tails = tick
             .canary
             .events
@@ -267,16 +276,21 @@ impl Metric {
                 b: *b,
                 m: tick.baseline.total,
             };
-            *known += b;
-            bad.play(&harm, &counts, *phi);
+            bad.play(&harm, &counts, *phi, e2::share(&harm, *known, known_total));
             if in_step.is_some() {
-                good.play(safety, &counts, *phi);
+                good.play(safety, &counts, *phi, e2::share(safety, *known, known_total));
             }
+            *known += b;
             if tail == plan.shown() {
                 self.total.add(&counts);
                 if in_step.is_some() {
                     self.step.add(&counts);
                     self.likelihood.add(&counts, *phi);
+                }
+                if let (Method::MannWhitney { window, points }, Some(start), Some(seen)) =
+                    (plan.method, in_step, &mut self.window)
+                {
+                    seen.observe([start, tick.at], &counts, (window, points));
                 }
             }
         }
@@ -288,6 +302,11 @@ impl Metric {
         #[expect(clippy::cast_precision_loss, reason = "at most 8 tails")]
         let share = 1.0 / self.harm.len() as f64;
         log_average(self.harm.iter().map(|process| (share, process.log_e())))
+    }
+
+    /// The abort margin of the shown tail at this step, as a ratio.
+    pub fn harm_ratio(&self, plan: &MetricPlan) -> f64 {
+        harm_margin(plan, self.room.as_ref()).ratio
     }
 
     /// Evidence of safety: that of the least sure tail, as every tail has to be safe.
@@ -322,6 +341,7 @@ impl Metric {
                 split,
                 truth: 1.0,
                 phi: *phi,
+                known: self.total.0.m,
             };
             need::forecast(&traffic, margin, limit(level) + cost - process.log_e())
         });
@@ -340,22 +360,6 @@ fn is_counted(tick: &Tick, tails: usize) -> bool {
             let events_fit = arm.events.iter().all(|events| (0.0..=total).contains(events));
             total.is_finite() && total >= 0.0 && arm.events.len() == tails && events_fit
         })
-}
-
-/// The hash of what came before and of this tick's canonical JSON.
-fn chained(before: &str, tick: &Tick) -> String {
-    // a checked tick holds finite numbers only, so that its JSON cannot fail
-    let canonical = serde_json_canonicalizer::to_vec(tick).unwrap_or_default();
-    hex(&Sha256::new().chain_update(before).chain_update(canonical).finalize())
-}
-
-/// Lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: [char; 16] = [
-        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
-    ];
-    let halves = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    halves.filter_map(|half| DIGITS.get(usize::from(half))).collect()
 }
 
 /// ln of the level's inverse: what evidence has to reach.

@@ -13,25 +13,36 @@
 //! `libm`, because the platform's own differ in the last bit.
 //!
 //! Read on in this order: `plan` (what is judged), `analysis` (all metrics of an attempt),
-//! `metric` (one of them), `reading` (its verdict), then the statistics: `e1`, `dispersion`,
-//! `limit`, and for people's eyes `interval`, `need` and `words`. `packed` stores numbers.
+//! `metric` (one of them), `margins`, `reading` (its verdict), then the statistics: `e1` and `e2`, `dispersion` and
+//! `offsets`, `sample_ratio`, `limit`, `window` and `mann_whitney`, and for people's eyes
+//! `interval`, `need` and `words`. `packed` stores numbers, `chain`
+//! hashes what was counted.
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
 mod analysis;
+mod chain;
 mod dispersion;
 mod e1;
+mod e2;
 mod interval;
 mod limit;
+mod mann_whitney;
+mod margins;
 mod metric;
 mod need;
+mod offsets;
 mod packed;
 mod plan;
 mod reading;
+mod sample_ratio;
+mod window;
 mod words;
 
+#[cfg(test)]
+mod methods;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -44,4 +55,4 @@ mod verdicts;
 mod world;
 
 pub use analysis::Analysis;
-pub use plan::{Method, MetricPlan, PlanError, Settings, Shape};
+pub use plan::{Method, MetricPlan, PlanError, SampleRatioPlan, Settings, Shape};

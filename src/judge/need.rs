@@ -5,7 +5,8 @@
 
 use libm::{expm1, sqrt};
 
-use super::e1::{BETS, Margin};
+use super::e1::{BETS, Counts, Margin};
+use super::e2::{self, Worth};
 
 /// What is assumed of the traffic.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,6 +19,8 @@ pub struct Traffic {
     pub truth: f64,
     /// Dispersion, 1 or more.
     pub phi: f64,
+    /// Baseline requests that the rate is known from.
+    pub known: f64,
 }
 
 /// Canary requests until evidence has grown by `nats` with probability Φ(z), betting on the
@@ -27,10 +30,26 @@ pub struct Traffic {
 /// what is missing to ln(1/level). z = 0 gives the median.
 #[must_use]
 pub fn requests(traffic: &Traffic, margin: &Margin, x: f64, nats: f64, z: f64) -> Option<f64> {
-    let (u, log_d) = margin.stakes(x, 1.0, traffic.split);
     let (canary, baseline) = (traffic.rate * traffic.truth, traffic.rate * traffic.split);
-    let mean = canary * u + baseline * log_d - margin.extra * expm1(u);
-    let variance = traffic.phi * (canary * u * u + baseline * log_d * log_d);
+    let share = e2::share(margin, traffic.rate * traffic.known, traffic.known);
+    let (mean, variance) = if let Some(share) = share {
+        let worth = Worth::new(margin, x, share, [1.0, traffic.split]);
+        let counts = Counts {
+            a: canary,
+            n: 1.0,
+            b: baseline,
+            m: traffic.split,
+        };
+        let spread = |[event, none]: [f64; 2]| (event - none) * (event - none);
+        let one = canary * (1.0 - canary) * spread(worth.canary);
+        let other = baseline * (1.0 - traffic.rate) * spread(worth.baseline);
+        (worth.of(&counts), one + other)
+    } else {
+        let (u, log_d) = margin.stakes(x, 1.0, traffic.split);
+        let mean = canary * u + baseline * log_d - margin.extra * expm1(u);
+        (mean, canary * u * u + baseline * log_d * log_d)
+    };
+    let variance = traffic.phi * variance;
     if mean <= 0.0 {
         return None;
     }

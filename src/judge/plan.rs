@@ -63,6 +63,15 @@ pub enum Method {
         /// Largest acceptable share of events, from 0 to below 1.
         max: f64,
     },
+    /// Windows of a fixed length, each judged once by the rank test of its points (Kayenta's
+    /// rule). A step passes when a window did not show the canary to be worse; every further
+    /// window is judged too. No error rate is claimed for a release: every window has its own.
+    MannWhitney {
+        /// Length of a window; above 0.
+        window: Millis,
+        /// Points in a window, 10 to 40.
+        points: u32,
+    },
 }
 
 /// What holds for all metrics of an attempt.
@@ -79,6 +88,33 @@ pub struct Settings {
     pub harm_budget: f64,
     /// Length of a tick; default 10 s.
     pub interval: Millis,
+    /// How many pods the canary has at each step: with few of them, and stable pods that differ
+    /// from each other, the abort margin widens. Without it, or 0, it does not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub canary_pods: Vec<u32>,
+    /// Watches whether the canary gets its share of the requests. Without it nobody does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_ratio: Option<SampleRatioPlan>,
+}
+
+/// When a split that is not the intended one holds a release.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SampleRatioPlan {
+    /// Probability of an alarm, over all steps, when the split is right. Default 0.001.
+    pub alpha: f64,
+    /// Variance of the requests relative to independent ones: connections that carry many
+    /// requests make it large. 1 or more; default 1.
+    pub dispersion: f64,
+}
+
+impl Default for SampleRatioPlan {
+    fn default() -> Self {
+        Self {
+            alpha: 0.001,
+            dispersion: 1.0,
+        }
+    }
 }
 
 impl Default for Settings {
@@ -88,6 +124,8 @@ impl Default for Settings {
             beta: 0.05,
             harm_budget: 0.1,
             interval: Millis::from_secs(10),
+            canary_pods: Vec::new(),
+            sample_ratio: None,
         }
     }
 }
@@ -161,6 +199,12 @@ impl MetricPlan {
         if let Method::Limit { max } = self.method {
             ok((0.0..1.0).contains(&max), field("limit", max, "0 to below 1"))?;
         }
+        if let Method::MannWhitney { window, points } = self.method {
+            let length = window.as_secs_f64();
+            ok(length > 0.0, field("window", length, "above 0 s"))?;
+            let fits = (10..=MAX_POINTS).contains(&points);
+            ok(fits, field("points", f64::from(points), "10 to 40"))?;
+        }
         let margin = self.margin_abort;
         ok(
             (0.0..=MAX_MARGIN).contains(&margin),
@@ -191,6 +235,8 @@ impl MetricPlan {
 
 /// More edges than this say nothing new and cost state.
 const MAX_TAILS: usize = 8;
+/// So that the state of a metric stays within its bounds.
+const MAX_POINTS: u32 = 40;
 /// A canary a hundred times worse than its baseline is worse by any standard.
 const MAX_MARGIN: f64 = 100.0;
 
@@ -246,30 +292,40 @@ pub(super) fn check(metrics: &[MetricPlan], settings: &Settings, weights: &[Perc
     if shares.is_empty() || shares.contains(&0) || !shares.is_sorted_by(|before, after| before < after) {
         return Err(PlanError::Weights(shares));
     }
-    for (field, value) in [("alpha", settings.alpha), ("beta", settings.beta)] {
-        if !(value > 0.0 && value < 1.0) {
-            return Err(PlanError::Setting {
-                field,
-                value,
-                accepted: "above 0, below 1",
-            });
-        }
-    }
-    let budget = settings.harm_budget;
-    if !(budget > 0.0 && budget <= MAX_MARGIN) {
-        return Err(PlanError::Setting {
-            field: "harm budget",
-            value: budget,
-            accepted: "above 0, at most 100",
-        });
-    }
-    if settings.interval <= Millis(0) {
-        let value = settings.interval.as_secs_f64();
-        return Err(PlanError::Setting {
-            field: "interval",
-            value,
-            accepted: "above 0 s",
-        });
-    }
+    check_settings(settings)?;
     metrics.iter().try_for_each(MetricPlan::check)
+}
+
+fn check_settings(settings: &Settings) -> Result<(), PlanError> {
+    let sample_ratio = settings.sample_ratio.unwrap_or_default();
+    let (seconds, budget) = (settings.interval.as_secs_f64(), settings.harm_budget);
+    let level = |value: f64| value > 0.0 && value < 1.0;
+    // written so that NaN is refused too
+    let checked = [
+        ("alpha", settings.alpha, level(settings.alpha), "above 0, below 1"),
+        ("beta", settings.beta, level(settings.beta), "above 0, below 1"),
+        (
+            "harm budget",
+            budget,
+            budget > 0.0 && budget <= MAX_MARGIN,
+            "above 0, at most 100",
+        ),
+        ("interval", seconds, seconds > 0.0, "above 0 s"),
+        (
+            "alpha of the sample ratio",
+            sample_ratio.alpha,
+            level(sample_ratio.alpha),
+            "above 0, below 1",
+        ),
+        (
+            "dispersion of the sample ratio",
+            sample_ratio.dispersion,
+            (1.0..=1000.0).contains(&sample_ratio.dispersion),
+            "1 to 1000",
+        ),
+    ];
+    let wrong = checked.into_iter().find(|(_, _, fits, _)| !fits);
+    wrong.map_or(Ok(()), |(field, value, _, accepted)| {
+        Err(PlanError::Setting { field, value, accepted })
+    })
 }

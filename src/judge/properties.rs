@@ -35,7 +35,7 @@ fn played(margin: &Margin, ticks: &[[f64; 4]]) -> f64 {
     let mut process = Process::new();
     process.stake(1.0);
     for &[a, n, b, m] in ticks {
-        process.play(margin, &Counts { a, n, b, m }, 1.0);
+        process.play(margin, &Counts { a, n, b, m }, 1.0, None);
     }
     process.log_e()
 }
@@ -91,6 +91,33 @@ proptest! {
     }
 
     #[test]
+    fn under_the_null_evidence_of_shares_is_not_expected_to_grow(
+        (side, n, m) in (side(), 1..12_u32, 1..12_u32),
+        (rate, ratio, assumed) in (0.01..0.9_f64, 1.0..2.0_f64, 0.01..0.99_f64),
+        part in 0.0..1.0_f64,
+    ) {
+        // anywhere within the null, and whatever the baseline's share is taken to be
+        let margin = Margin { side, ratio, extra: 0.0 };
+        let edge = ratio * rate;
+        let canary = match side {
+            Side::Harm => (edge * part.sqrt()).min(1.0 - 1e-12),
+            Side::Safety => edge + (1.0 - 1e-12 - edge) * part * part,
+        };
+        prop_assume!(edge < 1.0);
+        let mut expected = 0.0;
+        for (a, chance) in (0_u32..).zip(binomial(n, canary)) {
+            for (b, other) in (0_u32..).zip(binomial(m, rate)) {
+                let mut process = Process::new();
+                process.stake(1.0);
+                let counts = Counts { a: f64::from(a), n: f64::from(n), b: f64::from(b), m: f64::from(m) };
+                process.play(&margin, &counts, 1.0, Some(assumed));
+                expected += chance * other * process.log_e().exp();
+            }
+        }
+        prop_assert!(expected <= 1.0 + 1e-9, "{}", expected);
+    }
+
+    #[test]
     fn the_order_of_ticks_does_not_matter(side in side(), ticks in series()) {
         let margin = Margin { side, ratio: 1.1, extra: 0.0 };
         let turned: Vec<_> = ticks.iter().rev().copied().collect();
@@ -125,7 +152,7 @@ proptest! {
             full.add(&counts, 1.0);
             joined.add(&counts, 1.0);
         }
-        for (full, joined) in full.bounds(0.05).into_iter().zip(joined.bounds(0.05)) {
+        for (full, joined) in full.bounds([0.05]).concat().into_iter().zip(joined.bounds([0.05]).concat()) {
             prop_assert_eq!(full.is_some(), joined.is_some());
             let off = full.unwrap_or_default() - joined.unwrap_or_default();
             prop_assert!(off.abs() < 0.02, "{}", off);
@@ -148,6 +175,7 @@ proptest! {
             plain.observe(0, &Evidence::missing(GapKind::Stale, ""));
             other.observe(0, &Evidence::Incomplete(vec![Gap { kind: GapKind::Stale, detail }]));
         }
+        prop_assert_eq!(plain.verdict(0), plain.judged(1, 0).verdict, "with and without its numbers");
         let (plain, other) = (plain.judged(1, 0), other.judged(1, 0));
         prop_assert_eq!(&plain.verdict, &other.verdict);
         prop_assert_eq!((plain.no_harm, plain.blind_since), (other.no_harm, other.blind_since));

@@ -5,8 +5,9 @@ use libm::{exp, log};
 use crate::decision::{Millis, Need, Reading, Reason, Verdict};
 
 use super::e1::{Counts, Margin};
+use super::interval;
 use super::limit::{self, Compared, GUARD_SHARE};
-use super::metric::{self, Metric, harm_margin};
+use super::metric::{self, Metric};
 use super::plan::{Method, MetricPlan, Settings, Shape};
 use super::words;
 
@@ -38,10 +39,16 @@ impl View<'_> {
         self.metric.step.0
     }
 
-    /// A breach of an absolute limit, with its sentence.
-    pub fn breach(&self) -> Option<String> {
+    /// A breach of an absolute limit, or what the rank test has shown, with its sentence.
+    pub fn breach(&self) -> Option<(Reason, String)> {
         let counts = self.counts();
         let limit = match (self.plan.method, self.plan.shape) {
+            (Method::MannWhitney { .. }, _) => {
+                let arms = words::both_arms(&counts, self.plan.shape);
+                let worse = self.metric.window.as_ref()?.high?;
+                let sentence = || format!("{}: {arms}: higher by the rank test of a full window", self.plan.name);
+                return worse.then(|| (Reason::Harm, sentence()));
+            }
             (Method::Limit { max }, _) => {
                 let exceeded = limit::compare(&counts, max, self.plan.min_sample) == Compared::Exceeded;
                 exceeded.then(|| format!("above the limit of {}", words::percent(max)))?
@@ -51,7 +58,7 @@ impl View<'_> {
             (Method::Sequential, Shape::Histogram { .. }) => return None,
         };
         let what = words::canary(counts.a, counts.n, self.plan.shape);
-        Some(format!("{}: {what}: {limit}", self.plan.name))
+        Some((Reason::LimitExceeded, format!("{}: {what}: {limit}", self.plan.name)))
     }
 
     /// What proves harm, in one sentence over the whole attempt.
@@ -59,7 +66,7 @@ impl View<'_> {
         let counts = self.metric.total.0;
         let ratio = ratio(&counts).map_or_else(String::new, |ratio| format!("ratio {}, ", words::ratio(ratio)));
         let certain = words::percent(1.0 - self.settings.alpha);
-        let margin = words::ratio(harm_margin(self.plan).ratio);
+        let margin = words::ratio(self.metric.harm_ratio(self.plan));
         let arms = words::both_arms(&counts, self.plan.shape);
         format!("{}: {arms}: {ratio}{certain} certain above {margin}", self.plan.name)
     }
@@ -74,7 +81,7 @@ impl View<'_> {
         }
         let too_few = self.counts().n < self.plan.min_sample;
         match self.plan.method {
-            Method::Limit { .. } if self.no_harm() => Verdict::Pass(Reason::Safe),
+            Method::Limit { .. } | Method::MannWhitney { .. } if self.no_harm() => Verdict::Pass(Reason::Safe),
             Method::Sequential if self.on_no_harm && self.no_harm() => Verdict::Pass(Reason::NoHarm),
             Method::Sequential if !self.on_no_harm && self.is_safe() => Verdict::Pass(Reason::Safe),
             _ if too_few => Verdict::Inconclusive(Reason::TooFew),
@@ -95,6 +102,7 @@ impl View<'_> {
             && match self.plan.method {
                 Method::Limit { max } => limit::compare(&counts, max, self.plan.min_sample) == Compared::Within,
                 Method::Sequential => self.metric.log_harm() < log(SUSPICION),
+                Method::MannWhitney { .. } => self.metric.window.as_ref().is_some_and(|seen| seen.high == Some(false)),
             }
     }
 
@@ -108,7 +116,7 @@ impl View<'_> {
         }
         let counts = self.counts();
         let short = (self.plan.min_sample - counts.n).max(0.0);
-        let requests = if matches!(self.plan.method, Method::Limit { .. }) || self.on_no_harm {
+        let requests = if self.plan.method != Method::Sequential || self.on_no_harm {
             (short > 0.0).then_some(short)?
         } else {
             let beta = self.settings.beta;
@@ -120,22 +128,30 @@ impl View<'_> {
         Some(Need { requests, seconds })
     }
 
-    /// The interval of the ratio, once it is bounded on both sides (a ratio cannot be below 0).
-    fn interval(&self) -> Option<[f64; 2]> {
-        let [lower, upper] = self.metric.likelihood.bounds(self.settings.beta);
-        Some([lower.map_or(0.0, exp), exp(upper?)])
+    /// The intervals of the ratio and of the difference, once they are bounded on both sides (a
+    /// ratio cannot be below 0). That of the difference has half of its level from each arm.
+    fn intervals(&self) -> [Option<[f64; 2]>; 2] {
+        let (beta, half) = (self.settings.beta, self.settings.beta / 2.0);
+        let both = self.metric.likelihood.bounds([beta, half]);
+        let [ratio, wider] = both.map(|[lower, upper]| Some([lower.map_or(0.0, exp), exp(upper?)]));
+        [
+            ratio,
+            wider.map(|wider| interval::difference(wider, &self.counts(), half)),
+        ]
     }
 
     /// The numbers, for people.
     pub fn reading(&self) -> Reading {
         let counts = self.counts();
+        let [interval, difference] = self.intervals();
         Reading {
             metric: self.plan.name.clone(),
             verdict: self.verdict(),
             canary: [counts.a, counts.n],
             baseline: [counts.b, counts.m],
             ratio: ratio(&counts),
-            interval: self.interval(),
+            interval,
+            difference,
             harm: [self.metric.log_harm(), metric::limit(self.alpha)],
             safety: [self.metric.log_safety(), metric::limit(self.settings.beta)],
             need: self.need(),
@@ -163,6 +179,7 @@ impl View<'_> {
                 let canary = words::canary(counts.a, counts.n, self.plan.shape);
                 format!("{canary}: within the limit of {}", words::percent(max))
             }
+            (Verdict::Pass(_), Method::MannWhitney { .. }) => format!("{arms}: not higher by the rank test"),
             (Verdict::Pass(Reason::NoHarm), _) => {
                 let level = words::percent(1.0 - self.settings.beta);
                 let bound = reading

@@ -1,0 +1,202 @@
+//! The method of ranks, the sample ratio, pods and shares, by example.
+#![expect(clippy::indexing_slicing, reason = "a test may panic")]
+
+use crate::decision::{Arm, Evidence, Judged, Millis, Reason, Tick, Verdict};
+
+use super::world::{Dice, WEIGHTS, errors, percents, ratio_tick};
+use super::{Analysis, Method, MetricPlan, SampleRatioPlan, Settings, Shape};
+
+fn begun(plan: MetricPlan, settings: Settings) -> Analysis {
+    let mut analysis = Analysis::new(vec![plan], settings, percents(&WEIGHTS)).expect("a plan in range");
+    analysis.begin_step(0, Millis(0));
+    analysis
+}
+
+/// Seen every minute.
+fn minutely() -> Settings {
+    Settings {
+        interval: Millis::from_secs(60),
+        ..Settings::default()
+    }
+}
+
+fn ranks(points: u32) -> MetricPlan {
+    let window = Millis::from_secs(i64::from(points) * 60);
+    MetricPlan {
+        method: Method::MannWhitney { window, points },
+        min_sample: 100.0,
+        ..errors()
+    }
+}
+
+/// So many minutes in which the canary fails `bad` of 1,000 requests, and a little more every
+/// other minute, as stable does with 10.
+fn minutes(analysis: &mut Analysis, count: i64, bad: f64) -> Judged {
+    let first = analysis.seen(0).map_or(0, |at| at.0 / 1000);
+    for minute in 1..=count {
+        let wobble = f64::from(u8::from(minute % 2 == 0));
+        let counts = [bad + wobble, 1000.0, 10.0 + wobble, 1000.0];
+        analysis.observe(0, &ratio_tick(first + minute * 60, counts));
+    }
+    analysis.judged(1, 0)
+}
+
+#[test]
+fn a_window_of_ranks_is_judged_when_it_is_full() {
+    let after = |count, bad| minutes(&mut begun(ranks(15), minutely()), count, bad);
+    let cases = [
+        (
+            "a point is missing",
+            after(14, 30.0),
+            Verdict::Inconclusive(Reason::Undecided),
+        ),
+        ("three times stable's", after(15, 30.0), Verdict::Fail(Reason::Harm)),
+        ("as good as stable", after(15, 10.0), Verdict::Pass(Reason::Safe)),
+        ("better than stable", after(15, 3.0), Verdict::Pass(Reason::Safe)),
+        (
+            "the next window has begun",
+            after(20, 10.0),
+            Verdict::Pass(Reason::Safe),
+        ),
+    ];
+    for (name, judged, wanted) in cases {
+        assert_eq!(judged.verdict, wanted, "{name}: {}", judged.rule);
+    }
+    let mut analysis = begun(ranks(15), minutely());
+    minutes(&mut analysis, 15, 10.0);
+    let second = minutes(&mut analysis, 15, 30.0);
+    assert_eq!(second.verdict, Verdict::Fail(Reason::Harm), "a later window counts too");
+    assert_eq!(
+        second.rule,
+        "http-errors: 614 of 30,000 requests failed on canary, 314 of 30,000 on stable: higher by the rank test of a full window"
+    );
+}
+
+#[test]
+fn a_window_with_an_idle_arm_says_nothing() {
+    let mut analysis = begun(ranks(15), minutely());
+    for minute in 1..=30 {
+        let canary = if minute % 3 == 0 { 1000.0 } else { 0.0 };
+        analysis.observe(0, &ratio_tick(minute * 60, [0.0, canary, 10.0, 1000.0]));
+    }
+    let judged = analysis.judged(1, 0);
+    assert_eq!(
+        judged.verdict,
+        Verdict::Inconclusive(Reason::Undecided),
+        "{}",
+        judged.rule
+    );
+}
+
+#[test]
+fn the_largest_window_is_stored_in_two_kilobytes() {
+    let mut analysis = begun(ranks(40), minutely());
+    minutes(&mut analysis, 39, 10.0);
+    let stored = serde_json::to_string(&analysis).expect("text");
+    assert!(stored.len() <= 2048 + 740, "{} bytes: {stored}", stored.len());
+    let mut restored: Analysis = serde_json::from_str(&stored).expect("an analysis");
+    assert_eq!(minutes(&mut restored, 5, 30.0), minutes(&mut analysis, 5, 30.0));
+}
+
+#[test]
+fn a_split_that_is_not_the_intended_one_holds_and_never_hides_harm() {
+    let settings = Settings {
+        sample_ratio: Some(SampleRatioPlan::default()),
+        ..Settings::default()
+    };
+    let after = |settings: &Settings, counts| {
+        let mut analysis = begun(errors(), settings.clone());
+        for at in 1..=120 {
+            analysis.observe(0, &ratio_tick(at * 10, counts));
+        }
+        analysis.judged(1, 0)
+    };
+    let (right, wrong, harmful) = (
+        [0.0, 20.0, 6.0, 1980.0],
+        [0.0, 40.0, 6.0, 1960.0],
+        [4.0, 40.0, 6.0, 1960.0],
+    );
+    let cases = [
+        (after(&settings, right), Verdict::Pass(Reason::Safe)),
+        (after(&settings, wrong), Verdict::Inconclusive(Reason::SampleRatio)),
+        (after(&settings, harmful), Verdict::Fail(Reason::Harm)),
+        (after(&Settings::default(), wrong), Verdict::Pass(Reason::Safe)),
+    ];
+    for (judged, wanted) in cases {
+        assert_eq!(judged.verdict, wanted, "{}", judged.rule);
+    }
+    let held = after(&settings, wrong);
+    assert_eq!(held.rule, "2 % of the requests reach the canary instead of 1 %");
+    assert!(!held.no_harm);
+}
+
+/// An hour of stable pods, each with its own rate for ever, and then a canary of twice the rate.
+fn harm_with(canary_pods: Vec<u32>, spread: f64) -> f64 {
+    let mut dice = Dice(9);
+    let settings = Settings {
+        canary_pods,
+        ..Settings::default()
+    };
+    let mut analysis = Analysis::new(vec![errors()], settings, percents(&WEIGHTS)).expect("a plan");
+    let mut pods = |at: i64| {
+        let pod = |place: u8, dice: &mut Dice| Arm {
+            events: vec![dice.poisson(3.0 * (1.0 + spread * (f64::from(place) - 3.5)))],
+            total: 1000.0,
+        };
+        let pods: Vec<Arm> = (0..8).map(|place| pod(place, &mut dice)).collect();
+        let events = pods.iter().map(|pod| pod.events[0]).sum();
+        Evidence::Complete(Tick {
+            at: Millis::from_secs(at),
+            canary: Arm {
+                events: vec![if at > 3600 { 1.0 } else { 0.0 }],
+                total: if at > 3600 { 150.0 } else { 0.0 },
+            },
+            baseline: Arm {
+                events: vec![events],
+                total: 8000.0,
+            },
+            baseline_pods: pods,
+        })
+    };
+    for minute in 1..=60 {
+        analysis.observe(0, &pods(minute * 60));
+    }
+    analysis.begin_step(0, Millis::from_secs(3600));
+    for minute in 61..=80 {
+        analysis.observe(0, &pods(minute * 60));
+    }
+    analysis.judged(1, 0).readings[0].harm[0]
+}
+
+#[test]
+fn a_canary_of_one_pod_among_uneven_pods_is_given_more_room() {
+    let told = harm_with(vec![1; 5], 0.2);
+    let untold = harm_with(Vec::new(), 0.2);
+    let many = harm_with(vec![50; 5], 0.2);
+    assert!(told < many && many < untold, "{told}, {many}, {untold}");
+    let even = harm_with(vec![1; 5], 0.0);
+    assert!(even > told, "pods that are alike need no room: {even}, {told}");
+}
+
+#[test]
+fn shares_of_a_third_are_judged_with_far_fewer_requests_than_rare_events_would_need() {
+    let judge = |error_budget| {
+        let plan = MetricPlan {
+            error_budget,
+            margin_promote: Some(0.3),
+            ..MetricPlan::new("slow", Shape::Ratio)
+        };
+        let mut analysis = begun(plan, Settings::default());
+        for at in 1..=600 {
+            analysis.observe(0, &ratio_tick(at * 10, [7.0, 20.0, 693.0, 1980.0]));
+            let judged = analysis.judged(1, 0);
+            if let Verdict::Pass(_) = judged.verdict {
+                return at;
+            }
+        }
+        600
+    };
+    // with an absolute part of the margin, tiny as it is, safety stays with rare events
+    let (shares, rare) = (judge(None), judge(Some(1e-9)));
+    assert!(3 * shares < 2 * rare, "{shares} ticks against {rare}");
+}

@@ -1,0 +1,92 @@
+//! Sample ratio: whether the canary gets the share of the requests that its weight says.
+//!
+//! A canary that crashes, hangs or sits behind a wrong route gets other requests than it should,
+//! and then its share of errors says little. Requests are played as events of E1, the intended
+//! shares as exposures, for more than 1.1 times the canary's share and for less than that
+//! part of it. An alarm holds the release; it never aborts, as it does not say who is wrong.
+
+use serde::{Deserialize, Serialize};
+
+use super::e1::{Counts, Margin, Process, Side, log_average};
+
+/// What is too small to mind: a tenth of the canary's share.
+const TOLERATED: f64 = 1.1;
+
+/// The evidence of a step that the split is not the intended one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SampleRatio {
+    more: Process,
+    fewer: Process,
+    /// Requests of canary and baseline.
+    pub requests: [f64; 2],
+}
+
+impl SampleRatio {
+    /// A step begins.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut process = Process::new();
+        process.stake(1.0);
+        Self {
+            more: process.clone(),
+            fewer: process,
+            requests: [0.0; 2],
+        }
+    }
+
+    /// Adds the requests of a tick, of which the canary should have got `share`; `phi` is how
+    /// much more they vary than independent requests.
+    pub fn observe(&mut self, [canary, baseline]: [f64; 2], share: f64, phi: f64) {
+        let counts = Counts {
+            a: canary,
+            n: share,
+            b: baseline,
+            m: 1.0 - share,
+        };
+        let margin = |side, ratio| Margin {
+            side,
+            ratio,
+            extra: 0.0,
+        };
+        self.more.play(&margin(Side::Harm, TOLERATED), &counts, phi, None);
+        self.fewer
+            .play(&margin(Side::Safety, 1.0 / TOLERATED), &counts, phi, None);
+        self.requests[0] += canary;
+        self.requests[1] += baseline;
+    }
+
+    /// The logarithm of the evidence of either.
+    #[must_use]
+    pub fn log_e(&self) -> f64 {
+        log_average([(0.5, self.more.log_e()), (0.5, self.fewer.log_e())].into_iter())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(ticks: usize, canary: f64) -> f64 {
+        let mut seen = SampleRatio::new();
+        for _ in 0..ticks {
+            seen.observe([canary, 2000.0 - canary], 0.05, 1.0);
+        }
+        seen.log_e()
+    }
+
+    #[test]
+    fn a_split_that_is_not_the_intended_one_is_noticed_either_way() {
+        let limit = libm::log(1000.0);
+        for (canary, noticed) in [
+            (100.0, false),
+            (108.0, false),
+            (93.0, false),
+            (125.0, true),
+            (75.0, true),
+            (0.0, true),
+        ] {
+            assert_eq!(after(100, canary) >= limit, noticed, "{canary} of 2,000 instead of 100");
+        }
+        assert!(after(1, 75.0) < limit, "one tick is chance");
+    }
+}
