@@ -1,0 +1,181 @@
+//! What the judge promises, and whether it keeps it.
+
+use std::fmt::Write as _;
+
+use crate::outcome::Figure;
+use crate::report::Row;
+use crate::{EAGER, TO_THE_END};
+
+/// What is measured of a row.
+type Measure = fn(&Row) -> Option<Figure>;
+
+/// One promise about one row.
+struct Goal {
+    number: &'static str,
+    /// World, scenario and judge.
+    place: [&'static str; 3],
+    what: &'static str,
+    measure: Measure,
+    /// The figure is to be at least, and at most, this.
+    least: f64,
+    most: f64,
+}
+
+/// How strictly goals are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strictness {
+    /// Few releases: fails only when the goal is missed beyond doubt.
+    BeyondDoubt,
+    /// Many: fails when the goal may be missed.
+    Proved,
+}
+
+/// Worlds in which a healthy canary must be left alone, and how often it may not be.
+const HEALTHY: [(&str, &str, f64); 11] = [
+    ("W1", "healthy", 0.01),
+    ("W1", "healthy, gaps and NaN", 0.01),
+    ("W2", "healthy", 0.01),
+    ("W3", "healthy", 0.015),
+    ("W4", "healthy", 0.01),
+    ("W5", "healthy", 0.01),
+    ("W7", "healthy", 0.01),
+    ("W8", "healthy", 0.01),
+    ("W9", "healthy", 0.01),
+    ("W10", "healthy", 0.01),
+    ("W11", "healthy", 0.01),
+];
+
+/// What is to be found, how soon, at what cost: at most so much.
+const FOUND: [(&str, [&str; 3], &str, Measure, f64); 11] = [
+    ("G2", ["W1", "3x", EAGER], "minutes, mean", delay, 12.0),
+    ("G2", ["W1", "3x", EAGER], "canary requests", |row| row.requests, 1800.0),
+    ("G2", ["W1", "3x", EAGER], "excess errors", |row| row.excess, 11.0),
+    ("G3", ["W1", "1.5x", EAGER], "minutes, mean", delay, 33.0),
+    ("G3", ["W1", "10x", EAGER], "minutes, mean", delay, 1.7),
+    ("G4", ["W9", "all 1.25x slower", EAGER], "minutes, mean", delay, 2.0),
+    ("G4", ["W9", "all 1.10x slower", EAGER], "minutes, mean", delay, 9.0),
+    (
+        "G4",
+        ["W9", "slow path 2 % to 4 %", EAGER],
+        "minutes, mean",
+        delay,
+        13.0,
+    ),
+    (
+        "G5",
+        ["W6", "3x from minute 37", EAGER],
+        "minutes after onset, mean",
+        delay,
+        2.0,
+    ),
+    (
+        "G6",
+        ["W1", "healthy", TO_THE_END],
+        "minutes to the end, median",
+        |row| row.time[0],
+        45.0,
+    ),
+    (
+        "G6",
+        ["W1", "3x", TO_THE_END],
+        "passed step 2, at whose margin it is",
+        |row| row.passed[1],
+        0.05,
+    ),
+];
+
+fn delay(row: &Row) -> Option<Figure> {
+    row.delay[0]
+}
+
+fn goals() -> Vec<Goal> {
+    let mut all = Vec::new();
+    let mut add = |number, place, what, measure, [least, most]: [f64; 2]| {
+        all.push(Goal {
+            number,
+            place,
+            what,
+            measure,
+            least,
+            most,
+        });
+    };
+    let aborted: Measure = |row| row.aborted;
+    for (world, scenario, most) in HEALTHY {
+        add("G1", [world, scenario, EAGER], "aborted", aborted, [0.0, most]);
+        add("G1", [world, scenario, TO_THE_END], "aborted", aborted, [0.0, most]);
+    }
+    for (number, place, what, measure, most) in FOUND {
+        add(number, place, what, measure, [0.0, most]);
+    }
+    add("G3", ["W1", "1.5x", EAGER], "found", aborted, [0.99, 1.0]);
+    let forecast: Measure = |row| row.forecast;
+    add(
+        "G6",
+        ["W1", "healthy", TO_THE_END],
+        "forecast / actual, median",
+        forecast,
+        [0.6, 1.4],
+    );
+    let third: Measure = |row| row.passed[2];
+    add(
+        "G6",
+        ["W1", "1.4x", TO_THE_END],
+        "passed step 3, at whose margin it is",
+        third,
+        [0.0, 0.05],
+    );
+    let fourth: Measure = |row| row.passed[3];
+    add(
+        "G6",
+        ["W1", "1.2x", TO_THE_END],
+        "passed step 4, at whose margin it is",
+        fourth,
+        [0.0, 0.05],
+    );
+    all
+}
+
+/// A line per goal whose row is there, and how many are missed.
+pub fn check(rows: &[Row], strictness: Strictness) -> (String, usize) {
+    let mut out = String::from(
+        "\n### Goals\n\n| goal | where | what | wanted | measured [95 %] | |\n|---|---|---|---|---|---|\n",
+    );
+    let mut missed = 0;
+    for Goal {
+        number,
+        place,
+        what,
+        measure,
+        least,
+        most,
+    } in goals()
+    {
+        let Some(row) = rows.iter().find(|row| [row.world, row.scenario, row.judge] == place) else {
+            continue;
+        };
+        let nothing = Figure {
+            value: f64::NAN,
+            low: f64::NAN,
+            high: f64::NAN,
+        };
+        let Figure { value, low, high } = measure(row).unwrap_or(nothing);
+        let kept = match strictness {
+            Strictness::Proved => low >= least && high <= most,
+            Strictness::BeyondDoubt => high >= least && low <= most,
+        };
+        missed += usize::from(!kept);
+        let wanted = if least > 0.0 {
+            format!("{least} to {most}")
+        } else {
+            format!("≤ {most}")
+        };
+        let [world, scenario, judge] = place;
+        let said = if kept { "kept" } else { "MISSED" };
+        let _ = writeln!(
+            out,
+            "| {number} | {world} {scenario}, {judge} | {what} | {wanted} | {value:.4} [{low:.4}, {high:.4}] | {said} |"
+        );
+    }
+    (out, missed)
+}

@@ -1,0 +1,232 @@
+//! How often the judge is wrong and how fast it is right, beside the rules of its peers.
+//!
+//! Seeded and without a network. `judge-bench` runs 500 releases per scenario and fails when a
+//! goal is missed beyond doubt; `judge-bench --long` runs 10,000 and fails when a goal may be
+//! missed; `--releases N` and `--world W1` choose. Tables go to the standard output as Markdown,
+//! all figures to `target/judge-bench.json`.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a bench fails by panicking")]
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::many_single_char_names,
+    reason = "counts are small, and a, n, b, m are what the specification calls them"
+)]
+
+mod draw;
+mod goals;
+mod latency;
+mod ours;
+mod outcome;
+mod peers;
+mod recording;
+mod report;
+mod worlds;
+
+use std::time::Instant;
+
+use draw::Dice;
+use goals::Strictness;
+use latency::Slowness;
+use ours::Setup;
+use outcome::Outcome;
+use recording::Recording;
+use report::Row;
+use worlds::{Nature, Scenario};
+
+/// Every draw of every run depends on it.
+const SEED: u64 = 20_261_121;
+
+/// What Tollgate is called in the tables.
+const EAGER: &str = "**Tollgate**, abort margin 0 %";
+const USUAL: &str = "**Tollgate**, abort margin 10 %";
+const COLD: &str = "**Tollgate**, abort margin 0 %, nothing known before";
+const BY_ROUTE: &str = "**Tollgate**, abort margin 0 %, a metric per route";
+const TO_THE_END: &str = "**Tollgate**, its own pace, margin 10 %";
+
+/// One judge: how it is called, and how it judges a release.
+type Judge = (&'static str, Box<dyn Fn(&Scenario, &Recording, u64) -> Outcome + Sync>);
+
+fn of_tollgate(name: &'static str, setup: Setup) -> Judge {
+    (name, Box::new(move |_, recording, _| ours::fixed(&setup, recording)))
+}
+
+fn judges(scenario: &Scenario) -> Vec<Judge> {
+    let mut all: Vec<Judge> = peers::ALL
+        .iter()
+        .map(|(name, rule)| -> Judge {
+            (
+                name,
+                Box::new(move |scenario, recording, _| {
+                    let before = Instant::now();
+                    let abort = rule(recording, scenario.ratio);
+                    let nanos = before.elapsed().as_nanos() as u64;
+                    let mut outcome = Outcome {
+                        abort,
+                        nanos,
+                        ..Outcome::default()
+                    };
+                    let served = abort.unwrap_or(recording.ticks.len());
+                    recording.ticks.iter().take(served).for_each(|seen| outcome.serve(seen));
+                    outcome.completed = abort.is_none().then_some(served);
+                    outcome
+                }),
+            )
+        })
+        .collect();
+    // how many pods the canary has is known wherever stable's are
+    let setup = |margin| Setup {
+        margin,
+        canary_pods: if scenario.pods { &worlds::CANARY_PODS } else { &[] },
+        // without an error there is no rate to compare with
+        error_budget: (scenario.rate <= 0.0).then_some(0.001),
+        ..Setup::default()
+    };
+    all.push(of_tollgate(EAGER, setup(0.0)));
+    all.push(of_tollgate(USUAL, setup(0.1)));
+    if scenario.pods {
+        all.push(of_tollgate(
+            COLD,
+            Setup {
+                cold: true,
+                ..setup(0.0)
+            },
+        ));
+    }
+    if scenario.nature == Nature::Routes {
+        all.push(of_tollgate(
+            BY_ROUTE,
+            Setup {
+                by_route: true,
+                ..setup(0.0)
+            },
+        ));
+    }
+    if scenario.onset == 0 {
+        let paced = setup(0.1);
+        all.push((
+            TO_THE_END,
+            Box::new(move |scenario, _, run| {
+                ours::paced(
+                    &paced,
+                    scenario,
+                    Dice::new(SEED, &format!("paced {}", scenario.name), run),
+                )
+            }),
+        ));
+    }
+    all
+}
+
+/// What judging all releases gives, judge by judge, on all processors.
+fn outcomes(judges: usize, releases: u64, release: impl Fn(u64) -> Vec<Outcome> + Sync) -> Vec<Vec<Outcome>> {
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    let release = &release;
+    std::thread::scope(|scope| {
+        let part = move |first: u64| {
+            (first..releases)
+                .step_by(threads as usize)
+                .map(release)
+                .collect::<Vec<_>>()
+        };
+        let handles: Vec<_> = (0..threads).map(|first| scope.spawn(move || part(first))).collect();
+        let mut all = vec![Vec::new(); judges];
+        for handle in handles {
+            let Ok(found) = handle.join() else {
+                panic!("a release could not be judged")
+            };
+            for (judge, outcome) in found.into_iter().flat_map(|one| one.into_iter().enumerate()) {
+                all[judge].push(outcome);
+            }
+        }
+        all
+    })
+}
+
+fn of_failures(world: &'static str, scenario: &Scenario, releases: u64) -> Vec<Row> {
+    let judges = judges(scenario);
+    let place = format!("{world} {}", scenario.name);
+    let all = outcomes(judges.len(), releases, |run| {
+        let recording = Recording::make(scenario, Dice::new(SEED, &place, run));
+        judges
+            .iter()
+            .map(|(_, judge)| judge(scenario, &recording, run))
+            .collect()
+    });
+    let rows = judges.iter().zip(&all);
+    rows.map(|((judge, _), outcomes)| Row::new((world, scenario.name, judge), scenario.onset, outcomes))
+        .collect()
+}
+
+fn of_latency(world: &'static str, slowness: &Slowness, releases: u64) -> Vec<Row> {
+    let names = latency::names();
+    let all = outcomes(names.len(), releases, |run| {
+        let dice = |place: &str| Dice::new(SEED, &format!("{world} {} {place}", slowness.name), run);
+        latency::release(slowness, dice("fixed"), dice("paced"))
+    });
+    let rows = names.iter().zip(&all);
+    rows.map(|(judge, outcomes)| Row::new((world, slowness.name, judge), 0, outcomes))
+        .collect()
+}
+
+struct Arguments {
+    releases: u64,
+    world: Option<String>,
+    strictness: Strictness,
+}
+
+fn arguments() -> Arguments {
+    let mut parsed = Arguments {
+        releases: 500,
+        world: None,
+        strictness: Strictness::BeyondDoubt,
+    };
+    let mut given = std::env::args().skip(1);
+    while let Some(word) = given.next() {
+        match word.as_str() {
+            "--long" => (parsed.releases, parsed.strictness) = (10_000, Strictness::Proved),
+            "--releases" => parsed.releases = given.next().and_then(|count| count.parse().ok()).unwrap(),
+            "--world" => parsed.world = given.next(),
+            other => panic!("{other:?}: only --long, --releases N and --world W are known"),
+        }
+    }
+    parsed
+}
+
+fn main() {
+    let Arguments {
+        releases,
+        world: chosen,
+        strictness,
+    } = arguments();
+    peers::hold_to_vectors();
+    let (begun, mut rows) = (Instant::now(), Vec::new());
+    println!("Seed {SEED}, {releases} releases per scenario.");
+    let wanted = |id: &str| chosen.as_deref().is_none_or(|chosen| chosen == id);
+    for world in worlds::all().into_iter().filter(|world| wanted(world.id)) {
+        let found: Vec<Row> = if world.id == "W9" {
+            latency::SCENARIOS
+                .iter()
+                .flat_map(|slowness| of_latency(world.id, slowness, releases))
+                .collect()
+        } else {
+            world
+                .scenarios
+                .iter()
+                .flat_map(|scenario| of_failures(world.id, scenario, releases))
+                .collect()
+        };
+        println!("{}", report::table(world.id, world.name, &found));
+        eprintln!("{} after {:.0} s", world.id, begun.elapsed().as_secs_f64());
+        rows.extend(found);
+    }
+    let (text, missed) = goals::check(&rows, strictness);
+    println!("{text}");
+    let figures: Vec<_> = rows.iter().map(report::json).collect();
+    let file = serde_json::json!({"seed": SEED, "releases": releases, "rows": figures});
+    std::fs::create_dir_all("target").unwrap();
+    std::fs::write("target/judge-bench.json", serde_json::to_string_pretty(&file).unwrap()).unwrap();
+    std::process::exit(i32::from(missed > 0));
+}
