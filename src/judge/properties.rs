@@ -11,8 +11,8 @@ use crate::decision::{Evidence, Gap, GapKind, Millis, Verdict};
 
 use super::e1::{Counts, Margin, Process, Side};
 use super::interval::Likelihood;
-use super::world::{SERVICE, WEIGHTS, errors, ratio_tick};
-use super::{Analysis, Method, MetricPlan};
+use super::world::{SERVICE, WEIGHTS, errors, percents, ratio_tick};
+use super::{Analysis, Method, MetricPlan, Settings};
 
 fn side() -> impl Strategy<Value = Side> {
     prop_oneof![Just(Side::Harm), Just(Side::Safety)]
@@ -115,6 +115,55 @@ proptest! {
             }
         }
         prop_assert!(expected <= 1.0 + 1e-9, "{}", expected);
+    }
+
+    #[test]
+    fn clumps_of_as_many_as_the_dispersion_keep_the_promise(
+        (clump, slots, others) in (2..5_u32, 1..8_u32, 1..8_u32),
+        (side, rate, ratio) in (side(), 0.001..0.4_f64, 0.5..2.0_f64),
+    ) {
+        // a slot of as many requests fails as a whole or not at all
+        let margin = Margin { side, ratio, extra: 0.0 };
+        prop_assume!(ratio * rate < 1.0);
+        let size = f64::from(clump);
+        let (n, m) = (size * f64::from(slots), size * f64::from(others));
+        let expected = |phi: f64| {
+            let mut sum = 0.0;
+            for (a, chance) in (0_u32..).zip(binomial(slots, ratio * rate)) {
+                for (b, other) in (0_u32..).zip(binomial(others, rate)) {
+                    let mut process = Process::new();
+                    process.stake(1.0);
+                    let counts = Counts { a: size * f64::from(a), n, b: size * f64::from(b), m };
+                    process.play(&margin, &counts, phi, None);
+                    sum += chance * other * process.log_e().exp();
+                }
+            }
+            sum
+        };
+        prop_assert!(expected(size) <= 1.0 + 1e-9, "{}", expected(size));
+    }
+
+    #[test]
+    fn the_order_of_metrics_does_not_matter(one in series(), other in series()) {
+        let plans = [errors(), MetricPlan { name: "orders".into(), error_budget: None, ..errors() }];
+        let judged = |order: [usize; 2]| {
+            let plans = order.map(|place| plans[place].clone()).to_vec();
+            let mut analysis = Analysis::new(plans, Settings::default(), percents(&WEIGHTS)).unwrap();
+            analysis.begin_step(0, Millis(0));
+            for (at, (one, other)) in (1..).zip(one.iter().zip(&other)) {
+                let counts = [one, other];
+                for (index, place) in order.into_iter().enumerate() {
+                    analysis.observe(index, &ratio_tick(at * 10, *counts[place]));
+                }
+            }
+            analysis.judged(1, 0)
+        };
+        let (first, second) = (judged([0, 1]), judged([1, 0]));
+        prop_assert_eq!(&first.verdict, &second.verdict);
+        // within a tick the first to fail is named, so that words and blame may differ
+        for (first, second) in first.readings.iter().zip(second.readings.iter().rev()) {
+            prop_assert_eq!((first.harm, first.safety), (second.harm, second.safety));
+        }
     }
 
     #[test]
