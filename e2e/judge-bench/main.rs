@@ -15,6 +15,7 @@
     reason = "counts are small, and a, n, b, m are what the specification calls them"
 )]
 
+mod cost;
 mod draw;
 mod goals;
 mod latency;
@@ -222,6 +223,7 @@ fn main() {
         eprintln!("{} after {:.0} s", world.id, begun.elapsed().as_secs_f64());
         rows.extend(found);
     }
+    println!("{}", cost::measure(Dice::new(SEED, "cost", 0)));
     let (text, missed) = goals::check(&rows, strictness);
     println!("{text}");
     let figures: Vec<_> = rows.iter().map(report::json).collect();
