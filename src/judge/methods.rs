@@ -130,6 +130,45 @@ fn a_split_that_is_not_the_intended_one_holds_and_never_hides_harm() {
     assert!(!held.no_harm);
 }
 
+#[test]
+fn what_the_plan_does_not_ask_for_is_not_stored_and_need_not_be() {
+    let mut analysis = begun(errors(), Settings::default());
+    analysis.observe(0, &ratio_tick(10, [0.0, 20.0, 6.0, 1980.0]));
+    let mut stored = serde_json::to_value(&analysis).expect("text");
+    let keys = |value: &serde_json::Value| {
+        value
+            .as_object()
+            .expect("an object")
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    // as it was before there were rank tests, sample ratios and room for pods
+    let analysis_keys = ["course", "failure", "metrics", "plans", "settings", "weights"];
+    assert_eq!(keys(&stored), analysis_keys);
+    assert_eq!(keys(&stored["settings"]), ["alpha", "beta", "harmBudget", "interval"]);
+    let metric_keys = [
+        "baselineEvents",
+        "blindSince",
+        "dispersion",
+        "gaps",
+        "harm",
+        "hash",
+        "last",
+        "likelihood",
+        "minutes",
+        "phi",
+        "safety",
+        "step",
+        "stepSince",
+        "total",
+        "unvisited",
+    ];
+    assert_eq!(keys(&stored["metrics"][0]), metric_keys);
+    let restored: Analysis = serde_json::from_value(stored.take()).expect("an analysis");
+    assert_eq!(restored, analysis);
+}
+
 /// An hour of stable pods, each with its own rate for ever, and then a canary of twice the rate.
 fn harm_with(canary_pods: Vec<u32>, spread: f64) -> f64 {
     let mut dice = Dice(9);
