@@ -12,10 +12,10 @@ use super::packed;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Window {
     /// Shares of events of the points so far, in percent: of the canary and of the baseline.
-    #[serde(with = "packed")]
-    canary: Vec<f64>,
-    #[serde(with = "packed")]
-    baseline: Vec<f64>,
+    #[serde(with = "packed::short")]
+    canary: Vec<f32>,
+    #[serde(with = "packed::short")]
+    baseline: Vec<f32>,
     /// Points that are over, also those in which an arm was idle and has no share.
     over: u32,
     /// When the point being gathered began, and its counts.
@@ -39,7 +39,8 @@ impl Window {
         if end - since < Millis(length.0 / i64::from(points)) {
             return;
         }
-        let share = |events: f64, total: f64| (total > 0.0).then(|| 100.0 * events / total);
+        #[expect(clippy::cast_possible_truncation, reason = "seven digits are enough for a rank")]
+        let share = |events: f64, total: f64| (total > 0.0).then(|| (100.0 * events / total) as f32);
         if let [a, n, b, m] = *self.counts {
             self.canary.extend(share(a, n));
             self.baseline.extend(share(b, m));
@@ -55,9 +56,11 @@ impl Window {
     /// Judges the points and begins the next window.
     fn close(&mut self) {
         // half of the points at least; fewer are no more than none
-        let enough = |points: &Vec<f64>| 2 * points.len() >= self.over as usize;
+        let enough = |points: &Vec<f32>| 2 * points.len() >= self.over as usize;
         if enough(&self.canary) && enough(&self.baseline) {
-            self.high = Some(mann_whitney::is_high(&self.canary, &self.baseline, ALLOWED));
+            let [canary, baseline] =
+                [&self.canary, &self.baseline].map(|points| points.iter().copied().map(f64::from).collect::<Vec<_>>());
+            self.high = Some(mann_whitney::is_high(&canary, &baseline, ALLOWED));
         }
         self.canary.clear();
         self.baseline.clear();
