@@ -1,6 +1,9 @@
 //! Performs effects, one at a time. Each may be repeated: it looks first whether it is done.
 
-use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -17,6 +20,7 @@ use super::crash::Write;
 use super::frozen;
 use super::gather::{Subject, needed, route_key};
 use super::guard;
+use super::objects;
 use super::watch::Workload;
 use super::workload;
 
@@ -62,7 +66,7 @@ async fn adopt(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
         let mut finalizers = subject.gate.finalizers().to_vec();
         finalizers.push(labels::FINALIZER.to_owned());
         let patch = json!({"metadata": {"resourceVersion": subject.gate.resource_version(), "finalizers": finalizers}});
-        let api: Api<ReleaseGate> = Api::namespaced(context.client.clone(), &subject.key.namespace);
+        let api = objects::writes::<ReleaseGate>(&context.client, &subject.key.namespace);
         let name = &subject.key.name;
         context
             .write(
@@ -105,7 +109,7 @@ async fn freeze(context: &Context, subject: &Subject<'_>, decision: &Decision) -
     let frozen = frozen::freeze(context, subject.gate, attempt, pods).await?;
     let uid = subject.gate.uid().unwrap_or_default();
     context.memory.update(&subject.key, &uid, |known| {
-        known.frozen = Some(std::sync::Arc::new(frozen));
+        known.frozen = Some(Arc::new(frozen));
         known.preflight = None;
         known.records.clear();
     });
@@ -170,7 +174,7 @@ async fn release(context: &Context, subject: &Subject<'_>, decision: &Decision) 
         live
     } else {
         let api = deployments(context, subject);
-        std::sync::Arc::new(bounded("read Deployment", api.get(subject.workload())).await?)
+        Arc::new(bounded("read Deployment", api.get(subject.workload())).await?)
     };
     if live.spec.revision.as_ref() != proven {
         return Err(conflict());
@@ -190,7 +194,7 @@ async fn release(context: &Context, subject: &Subject<'_>, decision: &Decision) 
         ..PatchParams::default()
     };
     let patch = Patch::Json::<()>(patch);
-    let api: Api<DynamicObject> = workload::api(context, &subject.key.namespace, &workload::deployment());
+    let api = objects::writes::<Deployment>(&context.client, &subject.key.namespace);
     let released = context
         .write(Write::Release, api.patch(subject.workload(), &params, &patch))
         .await;
@@ -252,7 +256,7 @@ async fn restore(context: &Context, subject: &Subject<'_>, decision: &Decision) 
 async fn put_back(
     context: &Context,
     subject: &Subject<'_>,
-    (at, route): (&RouteRef, Value),
+    (at, route): (&RouteRef, Arc<Value>),
     ending: routers::Ending,
 ) -> Result<(), Error> {
     let pair = subject.pair();
@@ -279,7 +283,7 @@ async fn remove(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
         (workload::service(), subject.pair().canary),
     ];
     for (resource, name) in resources {
-        let api: Api<DynamicObject> = workload::api(context, &subject.key.namespace, &resource);
+        let api: Api<objects::Answer> = Api::namespaced_with(context.client.clone(), &subject.key.namespace, &resource);
         let params = DeleteParams::background();
         match context.write(Write::Remove, api.delete(&name, &params)).await {
             Ok(_) => {}
@@ -324,7 +328,7 @@ async fn disown(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
     for at in &subject.gate.spec.routes() {
         let route = context.router(&subject.key.namespace).read(at).await?;
         if let Some(route) = route.filter(|route| routers::is_marked(route, &subject.pair())) {
-            put_back(context, subject, (at, route), ending).await?;
+            put_back(context, subject, (at, Arc::new(route)), ending).await?;
         }
     }
     let api = deployments(context, subject);
@@ -381,7 +385,7 @@ pub async fn let_go(context: &Context, gate: &ReleaseGate) -> Result<(), Error> 
         .filter(|name| *name != labels::FINALIZER)
         .collect();
     let patch = json!({"metadata": {"resourceVersion": gate.resource_version(), "finalizers": finalizers}});
-    let api: Api<ReleaseGate> = Api::namespaced(context.client.clone(), &gate.namespace().unwrap_or_default());
+    let api = objects::writes::<ReleaseGate>(&context.client, &gate.namespace().unwrap_or_default());
     match context
         .write(
             Write::Finalizer,
@@ -407,13 +411,14 @@ fn deployments(context: &Context, subject: &Subject<'_>) -> Api<Workload> {
     Api::namespaced(context.client.clone(), &subject.key.namespace)
 }
 
-async fn known_route(context: &Context, subject: &Subject<'_>, at: &RouteRef) -> Result<Value, Error> {
+async fn known_route(context: &Context, subject: &Subject<'_>, at: &RouteRef) -> Result<Arc<Value>, Error> {
     let key = route_key(subject, at.kind.word(), &at.name);
     if let Some(route) = context.routes.get(&key) {
         return Ok(route);
     }
     let read = context.router(&subject.key.namespace).read(at).await?;
-    read.ok_or_else(|| Error::Router(routers::Error::Gone(format!("{} {}", at.kind.word(), at.name))))
+    read.map(Arc::new)
+        .ok_or_else(|| Error::Router(routers::Error::Gone(format!("{} {}", at.kind.word(), at.name))))
 }
 
 /// Keeps the answer of a write; after a conflict forgets the version that was too old.
@@ -422,12 +427,13 @@ fn note_route(
     subject: &Subject<'_>,
     at: &RouteRef,
     written: Result<Written, Error>,
-) -> Result<Value, Error> {
+) -> Result<Arc<Value>, Error> {
     let key = route_key(subject, at.kind.word(), &at.name);
     match written {
         Ok(written) => {
-            context.routes.note(key, written.route.clone());
-            Ok(written.route)
+            let route = Arc::new(written.route);
+            context.routes.note(key, Arc::clone(&route));
+            Ok(route)
         }
         Err(error) => {
             context.routes.forget(&key);

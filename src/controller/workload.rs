@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
@@ -16,6 +17,7 @@ use super::crash::Write;
 use super::drift;
 use super::gather::Subject;
 use super::labels::Keep;
+use super::objects;
 use super::watch::Workload;
 
 /// The watch shows a write of ours within so long, or the write is repeated.
@@ -24,7 +26,7 @@ pub const SHOWN: Millis = Millis::from_secs(5);
 /// Deployments.
 #[must_use]
 pub fn deployment() -> ApiResource {
-    ApiResource::erase::<k8s_openapi::api::apps::v1::Deployment>(&())
+    ApiResource::erase::<Deployment>(&())
 }
 
 /// Services.
@@ -79,7 +81,7 @@ async fn grow(context: &Context, subject: &Subject<'_>, live: &Workload, pods: i
         return Ok(());
     }
     let patch = Patch::Merge(json!({"spec": {"replicas": pods}}));
-    let api = api(context, &subject.key.namespace, &deployment());
+    let api = objects::writes::<Deployment>(&context.client, &subject.key.namespace);
     let (name, params) = (subject.canary(), params());
     context
         .write(Write::ScaleCanary, api.patch(&name, &params, &patch))
@@ -245,7 +247,7 @@ pub async fn end_handover(context: &Context, subject: &Subject<'_>) -> Result<()
     let patch = json!({"metadata": {
         "labels": {labels::HANDOVER: null},
     }});
-    let api = api(context, &subject.key.namespace, &deployment());
+    let api = objects::writes::<Deployment>(&context.client, &subject.key.namespace);
     context
         .write(
             Write::Release,
