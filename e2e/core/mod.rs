@@ -16,7 +16,7 @@ mod blind;
 mod changes;
 mod crashes;
 mod edits;
-mod endings;
+pub mod endings;
 mod git;
 mod obstacles;
 pub mod passing;

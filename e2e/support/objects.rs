@@ -13,6 +13,7 @@ pub fn resource(kind: &str) -> ApiResource {
     let (group, version, plural) = match kind {
         "Namespace" => ("", "v1", "namespaces"),
         "Pod" => ("", "v1", "pods"),
+        "Event" => ("events.k8s.io", "v1", "events"),
         "Service" => ("", "v1", "services"),
         "Deployment" => ("apps", "v1", "deployments"),
         "ReplicaSet" => ("apps", "v1", "replicasets"),

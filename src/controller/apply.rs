@@ -17,6 +17,7 @@ use super::crash::Write;
 use super::frozen;
 use super::gather::{Subject, needed, route_key};
 use super::guard;
+use super::rest;
 use super::watch::Workload;
 use super::workload;
 
@@ -55,8 +56,8 @@ fn takes_back(facts: &crate::decision::Facts, mark: &Mark) -> bool {
             .any(|route| route.mark.as_ref().is_some_and(committed))
 }
 
-/// Puts the finalizer on the gate and our label on the Deployment, on the very version that was
-/// read: a template that changed meanwhile is not adopted unseen.
+/// Puts the finalizer on the gate, and our label on the Deployment with the pause where that is the
+/// hold, on the very version that was read: a template that changed meanwhile is not adopted unseen.
 async fn adopt(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
     if !has_finalizer(subject.gate) {
         let mut finalizers = subject.gate.finalizers().to_vec();
@@ -73,19 +74,21 @@ async fn adopt(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
     }
     let api = deployments(context, subject);
     let live: Workload = bounded("read Deployment", api.get(subject.workload())).await?;
-    if live.label(labels::GATE) == Some(subject.key.name.as_str()) {
-        return Ok(());
-    }
-    if let Some(other) = live.label(labels::GATE) {
+    let ours = live.label(labels::GATE) == Some(subject.key.name.as_str());
+    if let Some(other) = live.label(labels::GATE).filter(|_| !ours) {
         return Err(Error::Refused(format!(
             "Deployment {} belongs to gate {other:?}; a Deployment has one gate",
             subject.workload()
         )));
     }
-    let patch = json!({"metadata": {
+    let mut patch = json!({"metadata": {
         "resourceVersion": live.metadata.resource_version,
         "labels": {labels::GATE: subject.key.name},
     }});
+    let pauses = context.pauses && rest::pause(&live, subject.state.proven.as_ref(), &mut patch);
+    if ours && !pauses {
+        return Ok(());
+    }
     let params = PatchParams {
         field_manager: Some(routers::FIELD_MANAGER.into()),
         ..PatchParams::default()
@@ -218,6 +221,9 @@ fn released(live: &Workload, until: Option<i64>) -> Option<Value> {
     if held {
         patch.push(json!({"op": "remove", "path": format!("/metadata/labels/{}", key(labels::HELD))}));
     }
+    if live.label(labels::PAUSED).is_some() {
+        patch.push(json!({"op": "remove", "path": format!("/metadata/labels/{}", key(labels::PAUSED))}));
+    }
     if paused {
         patch.push(json!({"op": "remove", "path": "/spec/paused"}));
     }
@@ -314,8 +320,8 @@ async fn remove_copies(context: &Context, subject: &Subject<'_>) -> Result<(), E
         .map(drop)
 }
 
-/// Takes the fence of the last attempt off the routes and our labels off the Deployment. A held
-/// template stays paused, and an annotation says why.
+/// Takes the fence of the last attempt off the routes, and our labels and the pause at rest off the
+/// Deployment. A held template stays paused, and an annotation says why.
 async fn disown(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
     let ending = routers::Ending {
         attempt: i64::MAX,
@@ -334,17 +340,20 @@ async fn disown(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
     if live.label(labels::GATE) != Some(subject.key.name.as_str()) {
         return Ok(());
     }
-    let why = live.label(labels::HELD).map(|_| {
+    let proven = subject.state.proven.as_ref().filter(|_| context.pauses);
+    let waits = live.label(labels::HELD).is_some() || rest::is_held(&live, proven);
+    let why = waits.then(|| {
         format!(
             "gate {} was deleted before this template was proven; `kubectl rollout resume` rolls it out",
             subject.key.name
         )
     });
-    let patch = json!({"metadata": {
+    let mut patch = json!({"metadata": {
         "resourceVersion": live.metadata.resource_version,
-        "labels": {labels::GATE: null, labels::HELD: null, labels::HANDOVER: null},
+        "labels": {labels::GATE: null, labels::HELD: null, labels::HANDOVER: null, labels::PAUSED: null},
         "annotations": {labels::LEFT_PAUSED: why},
     }});
+    rest::resume(&live, waits, &mut patch);
     let params = PatchParams {
         field_manager: Some(routers::FIELD_MANAGER.into()),
         ..PatchParams::default()

@@ -278,6 +278,7 @@ impl Cluster {
                 held: self.held,
                 released: !self.held,
                 rolled_out: self.rolled_out,
+                adopted: true,
             }),
             routes: routes.iter().map(|route| route.fact()).collect(),
             canary: CanaryFact {
