@@ -12,6 +12,7 @@
 
 mod adoption;
 mod asks;
+mod attached;
 mod blind;
 mod changes;
 mod crashes;

@@ -19,6 +19,7 @@ pub fn resource(kind: &str) -> ApiResource {
         "ReplicaSet" => ("apps", "v1", "replicasets"),
         "HorizontalPodAutoscaler" => ("autoscaling", "v2", "horizontalpodautoscalers"),
         "HTTPRoute" => ("gateway.networking.k8s.io", "v1", "httproutes"),
+        "BackendTLSPolicy" => ("gateway.networking.k8s.io", "v1", "backendtlspolicies"),
         "ReleaseGate" => ("tollgate.dev", "v1alpha1", "releasegates"),
         "CanaryAnalysis" => ("tollgate.dev", "v1alpha1", "canaryanalyses"),
         "GateAction" => ("tollgate.dev", "v1alpha1", "gateactions"),
