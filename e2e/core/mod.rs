@@ -16,6 +16,7 @@ mod attached;
 mod blind;
 mod changes;
 mod crashes;
+mod credentials;
 mod edits;
 pub mod endings;
 mod git;
