@@ -135,11 +135,8 @@ async fn write(
     let router = context.router(&subject.key.namespace);
     // Raising needs the lease, and so does taking a commit point back: another leader may have
     // released the hold since the facts were gathered.
-    let needs_lease = mark.weight != mark.safe.weight() || takes_back(facts, mark);
-    if needs_lease && !context.leadership.may_raise(Instant::now()) {
-        return Err(Error::Refused(
-            "the lease has run out since the facts were gathered".into(),
-        ));
+    if mark.weight != mark.safe.weight() || takes_back(facts, mark) {
+        ask_for_lease(context)?;
     }
     for (at, fact) in subject.gate.spec.routes().iter().zip(&facts.routes) {
         // A fence goes on every route that is there, also where nothing was written yet: a leader
@@ -160,8 +157,18 @@ async fn write(
     Ok(())
 }
 
-/// Takes the hold off: tests that the template is the proven one, and that nobody wrote since.
+/// Looks once more whether this process leads, right before a write that only the leader may make.
+fn ask_for_lease(context: &Context) -> Result<(), Error> {
+    let leads = context.leadership.may_raise(Instant::now());
+    let refused = || Error::Refused("the lease has run out since the facts were gathered".into());
+    leads.then_some(()).ok_or_else(refused)
+}
+
+/// Takes the hold off: tests that the template is the proven one, and that nobody wrote since. Needs
+/// the lease: another leader may have taken the commit point back since the facts were gathered,
+/// because another template was pushed, and then again the one on trial.
 async fn release(context: &Context, subject: &Subject<'_>, decision: &Decision) -> Result<(), Error> {
+    ask_for_lease(context)?;
     let proven = decision
         .state
         .attempt
