@@ -28,6 +28,7 @@ pub struct Facts {
 }
 
 /// The user's Deployment.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkloadFact {
     /// Our hash of its pod template.
