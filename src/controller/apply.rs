@@ -21,6 +21,7 @@ use super::frozen;
 use super::gather::{Subject, needed, route_key};
 use super::guard;
 use super::objects;
+use super::rest;
 use super::watch::Workload;
 use super::workload;
 
@@ -59,8 +60,8 @@ fn takes_back(facts: &crate::decision::Facts, mark: &Mark) -> bool {
             .any(|route| route.mark.as_ref().is_some_and(committed))
 }
 
-/// Puts the finalizer on the gate and our label on the Deployment, on the very version that was
-/// read: a template that changed meanwhile is not adopted unseen.
+/// Puts the finalizer on the gate, and our label on the Deployment with the pause where that is the
+/// hold, on the very version that was read: a template that changed meanwhile is not adopted unseen.
 async fn adopt(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
     if !has_finalizer(subject.gate) {
         let mut finalizers = subject.gate.finalizers().to_vec();
@@ -77,19 +78,21 @@ async fn adopt(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
     }
     let api = deployments(context, subject);
     let live: Workload = bounded("read Deployment", api.get(subject.workload())).await?;
-    if live.label(labels::GATE) == Some(subject.key.name.as_str()) {
-        return Ok(());
-    }
-    if let Some(other) = live.label(labels::GATE) {
+    let ours = live.label(labels::GATE) == Some(subject.key.name.as_str());
+    if let Some(other) = live.label(labels::GATE).filter(|_| !ours) {
         return Err(Error::Refused(format!(
             "Deployment {} belongs to gate {other:?}; a Deployment has one gate",
             subject.workload()
         )));
     }
-    let patch = json!({"metadata": {
+    let mut patch = json!({"metadata": {
         "resourceVersion": live.metadata.resource_version,
         "labels": {labels::GATE: subject.key.name},
     }});
+    let pauses = context.pauses && rest::pause(&live, subject.state.proven.as_ref(), &mut patch);
+    if ours && !pauses {
+        return Ok(());
+    }
     let params = PatchParams {
         field_manager: Some(routers::FIELD_MANAGER.into()),
         ..PatchParams::default()
@@ -136,11 +139,8 @@ async fn write(
     let router = context.router(&subject.key.namespace);
     // Raising needs the lease, and so does taking a commit point back: another leader may have
     // released the hold since the facts were gathered.
-    let needs_lease = mark.weight != mark.safe.weight() || takes_back(facts, mark);
-    if needs_lease && !context.leadership.may_raise(Instant::now()) {
-        return Err(Error::Refused(
-            "the lease has run out since the facts were gathered".into(),
-        ));
+    if mark.weight != mark.safe.weight() || takes_back(facts, mark) {
+        ask_for_lease(context)?;
     }
     for (at, fact) in subject.gate.spec.routes().iter().zip(&facts.routes) {
         // A fence goes on every route that is there, also where nothing was written yet: a leader
@@ -161,8 +161,18 @@ async fn write(
     Ok(())
 }
 
-/// Takes the hold off: tests that the template is the proven one, and that nobody wrote since.
+/// Looks once more whether this process leads, right before a write that only the leader may make.
+fn ask_for_lease(context: &Context) -> Result<(), Error> {
+    let leads = context.leadership.may_raise(Instant::now());
+    let refused = || Error::Refused("the lease has run out since the facts were gathered".into());
+    leads.then_some(()).ok_or_else(refused)
+}
+
+/// Takes the hold off: tests that the template is the proven one, and that nobody wrote since. Needs
+/// the lease: another leader may have taken the commit point back since the facts were gathered,
+/// because another template was pushed, and then again the one on trial.
 async fn release(context: &Context, subject: &Subject<'_>, decision: &Decision) -> Result<(), Error> {
+    ask_for_lease(context)?;
     let proven = decision
         .state
         .attempt
@@ -221,6 +231,9 @@ fn released(live: &Workload, until: Option<i64>) -> Option<Value> {
         vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": live.metadata.resource_version})];
     if held {
         patch.push(json!({"op": "remove", "path": format!("/metadata/labels/{}", key(labels::HELD))}));
+    }
+    if live.label(labels::PAUSED).is_some() {
+        patch.push(json!({"op": "remove", "path": format!("/metadata/labels/{}", key(labels::PAUSED))}));
     }
     if paused {
         patch.push(json!({"op": "remove", "path": "/spec/paused"}));
@@ -318,8 +331,8 @@ async fn remove_copies(context: &Context, subject: &Subject<'_>) -> Result<(), E
         .map(drop)
 }
 
-/// Takes the fence of the last attempt off the routes and our labels off the Deployment. A held
-/// template stays paused, and an annotation says why.
+/// Takes the fence of the last attempt off the routes, and our labels and the pause at rest off the
+/// Deployment. A held template stays paused, and an annotation says why.
 async fn disown(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
     let ending = routers::Ending {
         attempt: i64::MAX,
@@ -338,17 +351,20 @@ async fn disown(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
     if live.label(labels::GATE) != Some(subject.key.name.as_str()) {
         return Ok(());
     }
-    let why = live.label(labels::HELD).map(|_| {
+    let proven = subject.state.proven.as_ref().filter(|_| context.pauses);
+    let waits = live.label(labels::HELD).is_some() || rest::is_held(&live, proven);
+    let why = waits.then(|| {
         format!(
             "gate {} was deleted before this template was proven; `kubectl rollout resume` rolls it out",
             subject.key.name
         )
     });
-    let patch = json!({"metadata": {
+    let mut patch = json!({"metadata": {
         "resourceVersion": live.metadata.resource_version,
-        "labels": {labels::GATE: null, labels::HELD: null, labels::HANDOVER: null},
+        "labels": {labels::GATE: null, labels::HELD: null, labels::HANDOVER: null, labels::PAUSED: null},
         "annotations": {labels::LEFT_PAUSED: why},
     }});
+    rest::resume(&live, waits, &mut patch);
     let params = PatchParams {
         field_manager: Some(routers::FIELD_MANAGER.into()),
         ..PatchParams::default()

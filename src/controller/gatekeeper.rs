@@ -9,6 +9,7 @@ use kube::runtime::controller::Action;
 use crate::api::ReleaseGate;
 use crate::decision::{Decision, Facts, Millis, Outcome, Reason, Stage, State, decide};
 
+use super::answers;
 use super::apply;
 use super::context::{Context, Error};
 use super::frozen::{self, Frozen};
@@ -130,6 +131,7 @@ async fn perform(context: &Context, subject: &Subject<'_>, facts: &Facts, decisi
         return Ok(());
     }
     if apply::is_gone(subject, decision) {
+        answers::forget_all(context, &subject.key).await;
         apply::let_go(context, subject.gate).await?;
         context.memory.forget(&subject.key);
         context.judge.dismiss(&subject.key);

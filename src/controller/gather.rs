@@ -6,7 +6,7 @@ use kube::{Api, ResourceExt};
 use serde_json::Value;
 
 use crate::api::{GateAction, ReleaseGate, labels};
-use crate::decision::{CanaryFact, Facts, Millis, Request, RouteFact, Split, Stage, State, WorkloadFact};
+use crate::decision::{CanaryFact, Facts, Millis, Request, RouteFact, Split, Stage, State};
 use crate::routers;
 
 use super::canary;
@@ -14,6 +14,7 @@ use super::capacity;
 use super::context::{Context, Error, bounded};
 use super::frozen::Frozen;
 use super::memory::GateKey;
+use super::rest;
 use super::survey;
 use super::watch::Workload;
 use super::workload::SHOWN;
@@ -88,7 +89,7 @@ pub async fn gather(context: &Context, subject: &Subject<'_>) -> Result<Facts, E
         preflight,
         judged: context.judge.judged(&subject.key),
         request: request(context, subject),
-        workload: workload.and_then(|workload| fact(&workload)),
+        workload: workload.and_then(|live| rest::fact(&live, context.pauses, subject.state.proven.as_ref())),
     })
 }
 
@@ -100,18 +101,6 @@ async fn workload(context: &Context, subject: &Subject<'_>) -> Result<Option<Arc
     let api: Api<Workload> = Api::namespaced(context.client.clone(), &subject.key.namespace);
     let read = bounded("read Deployment", api.get_opt(subject.workload())).await?;
     Ok(read.map(Arc::new))
-}
-
-fn fact(workload: &Workload) -> Option<WorkloadFact> {
-    if workload.metadata.deletion_timestamp.is_some() {
-        return None;
-    }
-    Some(WorkloadFact {
-        template: workload.spec.revision.clone()?,
-        held: workload.label(labels::HELD).is_some() && workload.spec.paused,
-        released: workload.label(labels::HANDOVER).is_some(),
-        rolled_out: workload.rolled_out(),
-    })
 }
 
 /// Every route of the gate. At rest only those that carry a split are known, and nothing is asked;

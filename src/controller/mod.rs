@@ -28,6 +28,7 @@ pub mod planes;
 pub mod precedence;
 pub mod preflight;
 pub mod record;
+pub mod rest;
 pub mod revision;
 pub mod run;
 pub mod start;

@@ -139,6 +139,7 @@ pub async fn start(settings: Settings, stop: CancellationToken) -> Result<(), St
         workloads: caches.workloads.clone(),
         actions: caches.actions.clone(),
         sources: caches.sources.clone(),
+        pauses: settings.hold == HoldBy::Pause,
         routes: RouteBook::default(),
         precedence: Precedence::default(),
         lists: Lists::default(),

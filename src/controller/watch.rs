@@ -75,9 +75,14 @@ impl Workload {
     /// template is left.
     #[must_use]
     pub fn rolled_out(&self) -> bool {
+        !self.spec.paused && self.is_complete()
+    }
+
+    /// The same, paused or not.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
         let status = &self.status;
-        !self.spec.paused
-            && status.observed_generation >= self.metadata.generation.unwrap_or(0)
+        status.observed_generation >= self.metadata.generation.unwrap_or(0)
             && status.updated_replicas >= self.desired()
             && status.available_replicas >= self.desired()
             && status.replicas == status.updated_replicas

@@ -18,6 +18,7 @@ use super::drift;
 use super::gather::Subject;
 use super::labels::Keep;
 use super::objects;
+use super::rest;
 use super::watch::Workload;
 
 /// The watch shows a write of ours within so long, or the write is repeated.
@@ -235,18 +236,22 @@ pub async fn send(
     }
 }
 
-/// Lets the Deployment's template change again after a handover.
+/// Lets the Deployment's template change again after a handover; where a pause at rest is the hold,
+/// puts it back in the same write, on the very version that was seen to be rolled out.
 ///
 /// # Errors
 /// When the API server refuses.
 pub async fn end_handover(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
     let live = context.workload(&subject.key.namespace, subject.workload());
-    if live.is_none_or(|live| live.label(labels::HANDOVER).is_none()) {
+    let Some(live) = live.filter(|live| live.label(labels::HANDOVER).is_some()) else {
         return Ok(());
-    }
-    let patch = json!({"metadata": {
+    };
+    let mut patch = json!({"metadata": {
         "labels": {labels::HANDOVER: null},
     }});
+    if context.pauses && rest::pause(&live, None, &mut patch) {
+        patch["metadata"]["resourceVersion"] = json!(live.metadata.resource_version);
+    }
     let api = objects::writes::<Deployment>(&context.client, &subject.key.namespace);
     context
         .write(

@@ -38,6 +38,15 @@ impl View<'_> {
         self.metric.step.0
     }
 
+    /// The counts behind what it says: harm is proved over the whole attempt, all else over the step.
+    fn told(&self) -> Counts {
+        if self.failed == Some(Reason::Harm) {
+            self.metric.total.0
+        } else {
+            self.counts()
+        }
+    }
+
     /// A breach of an absolute limit, with its sentence.
     pub fn breach(&self) -> Option<String> {
         let counts = self.counts();
@@ -128,7 +137,7 @@ impl View<'_> {
 
     /// The numbers, for people.
     pub fn reading(&self) -> Reading {
-        let counts = self.counts();
+        let counts = self.told();
         Reading {
             metric: self.plan.name.clone(),
             verdict: self.verdict(),

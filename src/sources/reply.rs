@@ -77,7 +77,7 @@ pub(super) fn failed(error: &http::Error) -> Gap {
         http::Error::Timeout { .. } => GapKind::Timeout,
         http::Error::Oversized { .. } => GapKind::Oversized,
         http::Error::Unreachable { .. } | http::Error::Address(_) => GapKind::Unreachable,
-        http::Error::Credential(_) => GapKind::Unauthorized,
+        http::Error::Credential(_) | http::Error::Unaccepted { .. } => GapKind::Unauthorized,
         http::Error::Broken { .. } => GapKind::QueryError,
     };
     gap(kind, &error.to_string())
