@@ -90,6 +90,14 @@ pub enum Error {
         /// One of a few fixed phrases.
         cause: &'static str,
     },
+    /// The server ended the connection over the certificate it was shown, or for want of one.
+    #[error("{origin} {cause}")]
+    Unaccepted {
+        /// Scheme, host and port.
+        origin: String,
+        /// One of two fixed phrases.
+        cause: &'static str,
+    },
     /// The deadline passed.
     #[error("{origin} gave no full answer within {seconds} s")]
     Timeout {
@@ -141,6 +149,7 @@ pub struct Client {
     inner: reqwest::Client,
     limits: Limits,
     basic: Option<(String, Secret)>,
+    shows_certificate: bool,
 }
 
 impl Client {
@@ -169,18 +178,28 @@ impl Client {
             let trusted = Certificate::from_pem_bundle(ca.expose().as_bytes())
                 .ok()
                 .filter(|found| !found.is_empty())
-                .ok_or_else(|| refused("the CA", "PEM certificates"))?;
+                .ok_or_else(|| refused("tls.ca", "PEM certificates"))?;
             builder = builder.tls_certs_only(trusted);
         }
         if let Some(identity) = &tls.identity {
-            let identity = Identity::from_pem(identity.expose().as_bytes())
-                .map_err(|_| refused("the client certificate", "a PEM certificate and its PEM private key"))?;
+            let identity = Identity::from_pem(identity.expose().as_bytes()).map_err(|_| {
+                refused(
+                    "tls.clientCertificate with tls.clientKey",
+                    "a PEM certificate and its PEM private key",
+                )
+            })?;
             builder = builder.identity(identity);
         }
         let inner = builder
             .build()
             .map_err(|_| refused("the TLS settings", "a CA and a client certificate that belong to a key"))?;
-        Ok(Self { inner, limits, basic })
+        let shows_certificate = tls.identity.is_some();
+        Ok(Self {
+            inner,
+            limits,
+            basic,
+            shows_certificate,
+        })
     }
 
     /// Fetches an address.
@@ -257,6 +276,14 @@ impl Client {
             let seconds = self.limits.total.as_secs();
             return Error::Timeout { origin, seconds };
         }
+        if refuses_certificate(error) {
+            let cause = if self.shows_certificate {
+                "does not accept the certificate in tls.clientCertificate"
+            } else {
+                "asks for a certificate: give tls.clientCertificate and tls.clientKey"
+            };
+            return Error::Unaccepted { origin, cause };
+        }
         if error.is_connect() {
             let cause = connect_cause(error);
             return Error::Unreachable { origin, cause };
@@ -313,6 +340,28 @@ fn headers(credential: &Credential) -> Result<HeaderMap, Error> {
     let mut value = HeaderValue::try_from(value).map_err(|_| refused("the credential", "one line of visible text"))?;
     value.set_sensitive(true);
     Ok(HeaderMap::from_iter([(name, value)]))
+}
+
+/// Whether the server said, in a TLS alert, that it does not take the certificate it was shown, or
+/// that it wants one. Only the alert's name is looked at, which is from a closed list.
+fn refuses_certificate(error: &reqwest::Error) -> bool {
+    const ALERTS: [&str; 9] = [
+        "CertificateRequired",
+        "BadCertificate",
+        "UnsupportedCertificate",
+        "CertificateRevoked",
+        "CertificateExpired",
+        "CertificateUnknown",
+        "UnknownCA",
+        "AccessDenied",
+        "DecryptError",
+    ];
+    let first: &(dyn std::error::Error + 'static) = error;
+    std::iter::successors(Some(first), |current| current.source()).any(|current| {
+        let text = current.to_string();
+        let alert = text.strip_prefix("received fatal alert: ");
+        alert.is_some_and(|alert| ALERTS.contains(&alert))
+    })
 }
 
 /// The innermost cause in one word. The texts of TLS and resolver errors are not passed on: they
@@ -534,6 +583,53 @@ mod tests {
         let client = Client::new(LIMITS, &Credential::None, &Tls::default()).expect("a client");
         let error = client.get(url).await.expect_err("not trusted");
         assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_wants_another_certificate_is_told_from_one_that_is_away() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let made = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let (server, known, unknown) = (made(), made(), made());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(known.cert.der().clone()).expect("an authority");
+        let verifier = rustls::server::WebPkiClientVerifier::builder(roots.into());
+        let key = rustls::pki_types::PrivateKeyDer::try_from(server.signing_key.serialize_der()).expect("a key");
+        for protocol in ["h2", "http/1.1"] {
+            let mut config = rustls::ServerConfig::builder()
+                .with_client_cert_verifier(verifier.clone().build().expect("a verifier"))
+                .with_single_cert(vec![server.cert.der().clone()], key.clone_key())
+                .expect("usable");
+            config.alpn_protocols = vec![protocol.into()];
+            let config = axum_server::tls_rustls::RustlsConfig::from_config(config.into());
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+            listener.set_nonblocking(true).expect("set");
+            let port = listener.local_addr().expect("an address").port();
+            let app = axum::Router::new().route("/", axum::routing::get(|| async { "ok" }));
+            let serving = axum_server::from_tcp_rustls(listener, config).expect("a server");
+            tokio::spawn(serving.serve(app.into_make_service()));
+            let url = Url::parse(&format!("https://localhost:{port}/")).expect("an address");
+            for (shown, said) in [
+                (
+                    None,
+                    "asks for a certificate: give tls.clientCertificate and tls.clientKey",
+                ),
+                (
+                    Some(&unknown),
+                    "does not accept the certificate in tls.clientCertificate",
+                ),
+            ] {
+                let pem = |made: &rcgen::CertifiedKey<rcgen::KeyPair>| {
+                    Secret::new(&format!("{}\n{}", made.cert.pem(), made.signing_key.serialize_pem()))
+                };
+                let tls = Tls {
+                    ca: Some(Secret::new(&server.cert.pem())),
+                    identity: shown.map(pem),
+                };
+                let client = Client::new(LIMITS, &Credential::None, &tls).expect("a client");
+                let error = client.get(url.clone()).await.expect_err("refused").to_string();
+                assert_eq!(error, format!("https://localhost:{port} {said}"), "{protocol}");
+            }
+        }
     }
 
     #[test]

@@ -4,12 +4,39 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::endings::delete_gate;
 use super::passing::{promoted, rejected};
 use super::{at_weight, lingering};
 use crate::support::objects::{action, with};
 use crate::support::space::{Space, played};
 use crate::support::world::canary_weight;
 use crate::support::{PATIENCE, eventually};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_asked_of_a_gate_goes_with_it() {
+    played("asked-gone", async |space| {
+        space.team(2).await;
+        let _operator = space.operator().await;
+        space.adopted(&space.gate()).await;
+        for verb in ["Abort", "Retry", "Promote"] {
+            space.ask(verb).await;
+        }
+        let other = with(
+            action("other-gate", "Abort", "it has another gate"),
+            &json!({"spec": {"gate": "cart"}}),
+        );
+        space.create(&other).await.unwrap();
+        delete_gate(space).await;
+        let left: Vec<Value> = space
+            .list("GateAction")
+            .await
+            .into_iter()
+            .map(|mut left| left["metadata"]["name"].take())
+            .collect();
+        assert_eq!(left, ["other-gate"]);
+    })
+    .await;
+}
 
 fn answer(action: &Value) -> (&str, &str) {
     let text = |field: &str| action["status"][field].as_str().unwrap_or_default();

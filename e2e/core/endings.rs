@@ -9,7 +9,7 @@ use crate::support::space::{Space, played};
 use crate::support::{PATIENCE, eventually};
 
 /// Deletes the gate and waits until it is gone.
-async fn delete_gate(space: &Space) {
+pub async fn delete_gate(space: &Space) {
     space.delete("ReleaseGate", "checkout").await;
     eventually("the gate is gone", PATIENCE, async || {
         match space.get("ReleaseGate", "checkout").await {

@@ -12,11 +12,13 @@
 
 mod adoption;
 mod asks;
+mod attached;
 mod blind;
 mod changes;
 mod crashes;
+mod credentials;
 mod edits;
-mod endings;
+pub mod endings;
 mod git;
 mod obstacles;
 pub mod passing;

@@ -1,6 +1,9 @@
 //! API servers without MutatingAdmissionPolicy (Kubernetes before 1.36): the hold is a webhook of the
 //! operator, and nothing keeps the split against other writers. Played here on a newer API server to
 //! which only `config/before-1.36` was applied. One at a time: the webhook has one address.
+//! By choice neither is asked: `paused`.
+
+mod paused;
 
 use serde_json::{Value, json};
 

@@ -13,11 +13,13 @@ pub fn resource(kind: &str) -> ApiResource {
     let (group, version, plural) = match kind {
         "Namespace" => ("", "v1", "namespaces"),
         "Pod" => ("", "v1", "pods"),
+        "Event" => ("events.k8s.io", "v1", "events"),
         "Service" => ("", "v1", "services"),
         "Deployment" => ("apps", "v1", "deployments"),
         "ReplicaSet" => ("apps", "v1", "replicasets"),
         "HorizontalPodAutoscaler" => ("autoscaling", "v2", "horizontalpodautoscalers"),
         "HTTPRoute" => ("gateway.networking.k8s.io", "v1", "httproutes"),
+        "BackendTLSPolicy" => ("gateway.networking.k8s.io", "v1", "backendtlspolicies"),
         "ReleaseGate" => ("tollgate.dev", "v1alpha1", "releasegates"),
         "CanaryAnalysis" => ("tollgate.dev", "v1alpha1", "canaryanalyses"),
         "GateAction" => ("tollgate.dev", "v1alpha1", "gateactions"),

@@ -38,7 +38,7 @@ const OPERATOR: &[Rule] = &[
         verbs: READ,
     },
     Rule {
-        why: "answered requests beyond the newest 20 of a gate are removed",
+        why: "answered requests beyond the newest 20 of a gate are removed, and all of them with their gate",
         groups: &["tollgate.dev"],
         resources: &["gateactions"],
         verbs: &["delete"],

@@ -181,7 +181,7 @@ pub enum VerdictWord {
     Inconclusive,
 }
 
-/// The numbers of one metric since the step's window began.
+/// The numbers of one metric since the step's window began; where harm is proved, since the attempt began.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct MetricReading {

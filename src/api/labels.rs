@@ -13,6 +13,9 @@ pub const VERSION: &str = "v1alpha1";
 pub const GATE: &str = "tollgate.dev/gate";
 /// Label of a Deployment whose changed template is held; its value is the gate's name.
 pub const HELD: &str = "tollgate.dev/held";
+/// Label of a Deployment that we keep paused at rest, where that is the hold; its value is the
+/// revision that ran when it was paused. A paused template of another revision waits to be proven.
+pub const PAUSED: &str = "tollgate.dev/paused";
 /// Label of what we made: `canary` on the canary's Deployment, Service and pods.
 pub const ROLE: &str = "tollgate.dev/role";
 /// Label of a Deployment that is being brought to a proven revision; until the time in its value

@@ -100,6 +100,10 @@ enum Hold {
     Policy,
     /// This process, as a webhook
     Webhook,
+    /// A pause at rest, where neither policy nor webhook may be installed: adopted Deployments stay
+    /// paused between releases, and whoever resumes one lets its template through, which is adopted
+    /// and said
+    Paused,
     /// Something else that you look after; without it a change rolls out unproven
     None,
 }
@@ -110,6 +114,7 @@ impl From<Hold> for HoldBy {
             Hold::Auto => Self::Auto,
             Hold::Policy => Self::Policy,
             Hold::Webhook => Self::Webhook,
+            Hold::Paused => Self::Pause,
             Hold::None => Self::Nothing,
         }
     }

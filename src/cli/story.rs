@@ -7,6 +7,7 @@ use super::next::{Next, next};
 use super::snapshot::{View, text};
 use crate::api::{CanaryAnalysis, ConditionStatus, GateStatus, ReleaseGate, StageWord, labels};
 use crate::controller::canary::deployment_name;
+use crate::controller::revision;
 use crate::decision::{Millis, Outcome, Reason, Split, Verb};
 use crate::routers;
 
@@ -335,13 +336,16 @@ fn canary(view: &View, gate: &ReleaseGate, release: Option<&Release>) -> Option<
     })
 }
 
-/// Whether a Deployment's template is held.
+/// Whether a Deployment's template is held, by admission or by a pause at rest.
 #[must_use]
 pub fn is_held(workload: &Value) -> bool {
-    let label = workload
-        .pointer("/metadata/labels")
-        .and_then(|all| all.get(labels::HELD));
-    label.is_some() && workload.pointer("/spec/paused").and_then(Value::as_bool) == Some(true)
+    let label = |key: &str| workload.pointer("/metadata/labels")?.get(key)?.as_str();
+    let changed = |runs| {
+        let template = workload.pointer("/spec/template");
+        template.is_some_and(|template| revision::revision(template).0 != runs)
+    };
+    let held = label(labels::HELD).is_some() || label(labels::PAUSED).is_some_and(changed);
+    held && workload.pointer("/spec/paused").and_then(Value::as_bool) == Some(true)
 }
 
 fn pods(workload: &Value) -> Pods {

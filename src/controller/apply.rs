@@ -1,6 +1,9 @@
 //! Performs effects, one at a time. Each may be repeated: it looks first whether it is done.
 
-use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -17,6 +20,8 @@ use super::crash::Write;
 use super::frozen;
 use super::gather::{Subject, needed, route_key};
 use super::guard;
+use super::objects;
+use super::rest;
 use super::watch::Workload;
 use super::workload;
 
@@ -55,14 +60,14 @@ fn takes_back(facts: &crate::decision::Facts, mark: &Mark) -> bool {
             .any(|route| route.mark.as_ref().is_some_and(committed))
 }
 
-/// Puts the finalizer on the gate and our label on the Deployment, on the very version that was
-/// read: a template that changed meanwhile is not adopted unseen.
+/// Puts the finalizer on the gate, and our label on the Deployment with the pause where that is the
+/// hold, on the very version that was read: a template that changed meanwhile is not adopted unseen.
 async fn adopt(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
     if !has_finalizer(subject.gate) {
         let mut finalizers = subject.gate.finalizers().to_vec();
         finalizers.push(labels::FINALIZER.to_owned());
         let patch = json!({"metadata": {"resourceVersion": subject.gate.resource_version(), "finalizers": finalizers}});
-        let api: Api<ReleaseGate> = Api::namespaced(context.client.clone(), &subject.key.namespace);
+        let api = objects::writes::<ReleaseGate>(&context.client, &subject.key.namespace);
         let name = &subject.key.name;
         context
             .write(
@@ -73,19 +78,21 @@ async fn adopt(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
     }
     let api = deployments(context, subject);
     let live: Workload = bounded("read Deployment", api.get(subject.workload())).await?;
-    if live.label(labels::GATE) == Some(subject.key.name.as_str()) {
-        return Ok(());
-    }
-    if let Some(other) = live.label(labels::GATE) {
+    let ours = live.label(labels::GATE) == Some(subject.key.name.as_str());
+    if let Some(other) = live.label(labels::GATE).filter(|_| !ours) {
         return Err(Error::Refused(format!(
             "Deployment {} belongs to gate {other:?}; a Deployment has one gate",
             subject.workload()
         )));
     }
-    let patch = json!({"metadata": {
+    let mut patch = json!({"metadata": {
         "resourceVersion": live.metadata.resource_version,
         "labels": {labels::GATE: subject.key.name},
     }});
+    let pauses = context.pauses && rest::pause(&live, subject.state.proven.as_ref(), &mut patch);
+    if ours && !pauses {
+        return Ok(());
+    }
     let params = PatchParams {
         field_manager: Some(routers::FIELD_MANAGER.into()),
         ..PatchParams::default()
@@ -105,7 +112,7 @@ async fn freeze(context: &Context, subject: &Subject<'_>, decision: &Decision) -
     let frozen = frozen::freeze(context, subject.gate, attempt, pods).await?;
     let uid = subject.gate.uid().unwrap_or_default();
     context.memory.update(&subject.key, &uid, |known| {
-        known.frozen = Some(std::sync::Arc::new(frozen));
+        known.frozen = Some(Arc::new(frozen));
         known.preflight = None;
         known.records.clear();
     });
@@ -132,11 +139,8 @@ async fn write(
     let router = context.router(&subject.key.namespace);
     // Raising needs the lease, and so does taking a commit point back: another leader may have
     // released the hold since the facts were gathered.
-    let needs_lease = mark.weight != mark.safe.weight() || takes_back(facts, mark);
-    if needs_lease && !context.leadership.may_raise(Instant::now()) {
-        return Err(Error::Refused(
-            "the lease has run out since the facts were gathered".into(),
-        ));
+    if mark.weight != mark.safe.weight() || takes_back(facts, mark) {
+        ask_for_lease(context)?;
     }
     for (at, fact) in subject.gate.spec.routes().iter().zip(&facts.routes) {
         // A fence goes on every route that is there, also where nothing was written yet: a leader
@@ -157,8 +161,18 @@ async fn write(
     Ok(())
 }
 
-/// Takes the hold off: tests that the template is the proven one, and that nobody wrote since.
+/// Looks once more whether this process leads, right before a write that only the leader may make.
+fn ask_for_lease(context: &Context) -> Result<(), Error> {
+    let leads = context.leadership.may_raise(Instant::now());
+    let refused = || Error::Refused("the lease has run out since the facts were gathered".into());
+    leads.then_some(()).ok_or_else(refused)
+}
+
+/// Takes the hold off: tests that the template is the proven one, and that nobody wrote since. Needs
+/// the lease: another leader may have taken the commit point back since the facts were gathered,
+/// because another template was pushed, and then again the one on trial.
 async fn release(context: &Context, subject: &Subject<'_>, decision: &Decision) -> Result<(), Error> {
+    ask_for_lease(context)?;
     let proven = decision
         .state
         .attempt
@@ -170,7 +184,7 @@ async fn release(context: &Context, subject: &Subject<'_>, decision: &Decision) 
         live
     } else {
         let api = deployments(context, subject);
-        std::sync::Arc::new(bounded("read Deployment", api.get(subject.workload())).await?)
+        Arc::new(bounded("read Deployment", api.get(subject.workload())).await?)
     };
     if live.spec.revision.as_ref() != proven {
         return Err(conflict());
@@ -190,7 +204,7 @@ async fn release(context: &Context, subject: &Subject<'_>, decision: &Decision) 
         ..PatchParams::default()
     };
     let patch = Patch::Json::<()>(patch);
-    let api: Api<DynamicObject> = workload::api(context, &subject.key.namespace, &workload::deployment());
+    let api = objects::writes::<Deployment>(&context.client, &subject.key.namespace);
     let released = context
         .write(Write::Release, api.patch(subject.workload(), &params, &patch))
         .await;
@@ -217,6 +231,9 @@ fn released(live: &Workload, until: Option<i64>) -> Option<Value> {
         vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": live.metadata.resource_version})];
     if held {
         patch.push(json!({"op": "remove", "path": format!("/metadata/labels/{}", key(labels::HELD))}));
+    }
+    if live.label(labels::PAUSED).is_some() {
+        patch.push(json!({"op": "remove", "path": format!("/metadata/labels/{}", key(labels::PAUSED))}));
     }
     if paused {
         patch.push(json!({"op": "remove", "path": "/spec/paused"}));
@@ -252,7 +269,7 @@ async fn restore(context: &Context, subject: &Subject<'_>, decision: &Decision) 
 async fn put_back(
     context: &Context,
     subject: &Subject<'_>,
-    (at, route): (&RouteRef, Value),
+    (at, route): (&RouteRef, Arc<Value>),
     ending: routers::Ending,
 ) -> Result<(), Error> {
     let pair = subject.pair();
@@ -279,7 +296,7 @@ async fn remove(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
         (workload::service(), subject.pair().canary),
     ];
     for (resource, name) in resources {
-        let api: Api<DynamicObject> = workload::api(context, &subject.key.namespace, &resource);
+        let api: Api<objects::Answer> = Api::namespaced_with(context.client.clone(), &subject.key.namespace, &resource);
         let params = DeleteParams::background();
         match context.write(Write::Remove, api.delete(&name, &params)).await {
             Ok(_) => {}
@@ -314,8 +331,8 @@ async fn remove_copies(context: &Context, subject: &Subject<'_>) -> Result<(), E
         .map(drop)
 }
 
-/// Takes the fence of the last attempt off the routes and our labels off the Deployment. A held
-/// template stays paused, and an annotation says why.
+/// Takes the fence of the last attempt off the routes, and our labels and the pause at rest off the
+/// Deployment. A held template stays paused, and an annotation says why.
 async fn disown(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
     let ending = routers::Ending {
         attempt: i64::MAX,
@@ -324,7 +341,7 @@ async fn disown(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
     for at in &subject.gate.spec.routes() {
         let route = context.router(&subject.key.namespace).read(at).await?;
         if let Some(route) = route.filter(|route| routers::is_marked(route, &subject.pair())) {
-            put_back(context, subject, (at, route), ending).await?;
+            put_back(context, subject, (at, Arc::new(route)), ending).await?;
         }
     }
     let api = deployments(context, subject);
@@ -334,17 +351,20 @@ async fn disown(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
     if live.label(labels::GATE) != Some(subject.key.name.as_str()) {
         return Ok(());
     }
-    let why = live.label(labels::HELD).map(|_| {
+    let proven = subject.state.proven.as_ref().filter(|_| context.pauses);
+    let waits = live.label(labels::HELD).is_some() || rest::is_held(&live, proven);
+    let why = waits.then(|| {
         format!(
             "gate {} was deleted before this template was proven; `kubectl rollout resume` rolls it out",
             subject.key.name
         )
     });
-    let patch = json!({"metadata": {
+    let mut patch = json!({"metadata": {
         "resourceVersion": live.metadata.resource_version,
-        "labels": {labels::GATE: null, labels::HELD: null, labels::HANDOVER: null},
+        "labels": {labels::GATE: null, labels::HELD: null, labels::HANDOVER: null, labels::PAUSED: null},
         "annotations": {labels::LEFT_PAUSED: why},
     }});
+    rest::resume(&live, waits, &mut patch);
     let params = PatchParams {
         field_manager: Some(routers::FIELD_MANAGER.into()),
         ..PatchParams::default()
@@ -381,7 +401,7 @@ pub async fn let_go(context: &Context, gate: &ReleaseGate) -> Result<(), Error> 
         .filter(|name| *name != labels::FINALIZER)
         .collect();
     let patch = json!({"metadata": {"resourceVersion": gate.resource_version(), "finalizers": finalizers}});
-    let api: Api<ReleaseGate> = Api::namespaced(context.client.clone(), &gate.namespace().unwrap_or_default());
+    let api = objects::writes::<ReleaseGate>(&context.client, &gate.namespace().unwrap_or_default());
     match context
         .write(
             Write::Finalizer,
@@ -407,13 +427,14 @@ fn deployments(context: &Context, subject: &Subject<'_>) -> Api<Workload> {
     Api::namespaced(context.client.clone(), &subject.key.namespace)
 }
 
-async fn known_route(context: &Context, subject: &Subject<'_>, at: &RouteRef) -> Result<Value, Error> {
+async fn known_route(context: &Context, subject: &Subject<'_>, at: &RouteRef) -> Result<Arc<Value>, Error> {
     let key = route_key(subject, at.kind.word(), &at.name);
     if let Some(route) = context.routes.get(&key) {
         return Ok(route);
     }
     let read = context.router(&subject.key.namespace).read(at).await?;
-    read.ok_or_else(|| Error::Router(routers::Error::Gone(format!("{} {}", at.kind.word(), at.name))))
+    read.map(Arc::new)
+        .ok_or_else(|| Error::Router(routers::Error::Gone(format!("{} {}", at.kind.word(), at.name))))
 }
 
 /// Keeps the answer of a write; after a conflict forgets the version that was too old.
@@ -422,12 +443,13 @@ fn note_route(
     subject: &Subject<'_>,
     at: &RouteRef,
     written: Result<Written, Error>,
-) -> Result<Value, Error> {
+) -> Result<Arc<Value>, Error> {
     let key = route_key(subject, at.kind.word(), &at.name);
     match written {
         Ok(written) => {
-            context.routes.note(key, written.route.clone());
-            Ok(written.route)
+            let route = Arc::new(written.route);
+            context.routes.note(key, Arc::clone(&route));
+            Ok(route)
         }
         Err(error) => {
             context.routes.forget(&key);

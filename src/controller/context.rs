@@ -41,6 +41,8 @@ pub struct Context {
     pub actions: Store<GateAction>,
     /// Evidence sources.
     pub sources: Store<EvidenceSource>,
+    /// Whether adopted Deployments are kept paused at rest, as their hold.
+    pub pauses: bool,
     /// Routes that carry a split, and those of releases that are about to begin.
     pub routes: RouteBook,
     /// Weights go before what is only told.

@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::ResourceExt;
-use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 
 use crate::api::ReleaseGate;
 use crate::decision::{Decision, Facts, Millis, Outcome, Reason, Stage, State, decide};
 
+use super::answers;
 use super::apply;
 use super::context::{Context, Error};
 use super::frozen::{self, Frozen};
 use super::gather::{self, Subject};
 use super::memory::GateKey;
+use super::objects::Gate;
 use super::report;
 use super::status;
 
@@ -31,7 +32,7 @@ const CONFLICT: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// When the pass could not be finished; [`on_error`] says when to try again.
-pub async fn reconcile(guarded: Arc<DeserializeGuard<ReleaseGate>>, context: Arc<Context>) -> Result<Action, Error> {
+pub async fn reconcile(guarded: Arc<Gate>, context: Arc<Context>) -> Result<Action, Error> {
     match &guarded.0 {
         Ok(gate) => pass(gate, &context).await,
         Err(invalid) => {
@@ -49,7 +50,7 @@ pub async fn reconcile(guarded: Arc<DeserializeGuard<ReleaseGate>>, context: Arc
 /// but an abort that could not be written is tried twice a second.
 #[must_use]
 #[expect(clippy::needless_pass_by_value, reason = "the queue calls it so")]
-pub fn on_error(guarded: Arc<DeserializeGuard<ReleaseGate>>, error: &Error, context: Arc<Context>) -> Action {
+pub fn on_error(guarded: Arc<Gate>, error: &Error, context: Arc<Context>) -> Action {
     let (key, uid) = match &guarded.0 {
         Ok(gate) => (frozen::key(gate), gate.uid().unwrap_or_default()),
         Err(_) => return Action::requeue(Duration::from_secs(30)),
@@ -130,6 +131,7 @@ async fn perform(context: &Context, subject: &Subject<'_>, facts: &Facts, decisi
         return Ok(());
     }
     if apply::is_gone(subject, decision) {
+        answers::forget_all(context, &subject.key).await;
         apply::let_go(context, subject.gate).await?;
         context.memory.forget(&subject.key);
         context.judge.dismiss(&subject.key);

@@ -1,10 +1,12 @@
 //! Reads the world: from caches where they are good enough, from the API server where they are not.
 
+use std::sync::Arc;
+
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 
 use crate::api::{GateAction, ReleaseGate, labels};
-use crate::decision::{CanaryFact, Facts, Millis, Request, RouteFact, Split, Stage, State, WorkloadFact};
+use crate::decision::{CanaryFact, Facts, Millis, Request, RouteFact, Split, Stage, State};
 use crate::routers;
 
 use super::canary;
@@ -12,6 +14,7 @@ use super::capacity;
 use super::context::{Context, Error, bounded};
 use super::frozen::Frozen;
 use super::memory::GateKey;
+use super::rest;
 use super::survey;
 use super::watch::Workload;
 use super::workload::SHOWN;
@@ -25,7 +28,7 @@ pub struct Subject<'a> {
     /// The machine's memory, as written last.
     pub state: State,
     /// The plan of the attempt in flight; at rest, the plan of the next one.
-    pub frozen: std::sync::Arc<Frozen>,
+    pub frozen: Arc<Frozen>,
 }
 
 impl Subject<'_> {
@@ -82,33 +85,22 @@ pub async fn gather(context: &Context, subject: &Subject<'_>) -> Result<Facts, E
         suspended: subject.gate.spec.suspend,
         deleted: subject.gate.metadata.deletion_timestamp.is_some(),
         routes,
-        canary: canary_fact(context, subject, workload.as_ref()),
+        canary: canary_fact(context, subject, workload.as_deref()),
         preflight,
         judged: context.judge.judged(&subject.key),
         request: request(context, subject),
-        workload: workload.and_then(|workload| fact(&workload)),
+        workload: workload.and_then(|live| rest::fact(&live, context.pauses, subject.state.proven.as_ref())),
     })
 }
 
 /// The user's Deployment. Before adoption it does not carry our label and is not watched.
-async fn workload(context: &Context, subject: &Subject<'_>) -> Result<Option<Workload>, Error> {
+async fn workload(context: &Context, subject: &Subject<'_>) -> Result<Option<Arc<Workload>>, Error> {
     if let Some(known) = context.workload(&subject.key.namespace, subject.workload()) {
-        return Ok(Some((*known).clone()));
+        return Ok(Some(known));
     }
     let api: Api<Workload> = Api::namespaced(context.client.clone(), &subject.key.namespace);
-    bounded("read Deployment", api.get_opt(subject.workload())).await
-}
-
-fn fact(workload: &Workload) -> Option<WorkloadFact> {
-    if workload.metadata.deletion_timestamp.is_some() {
-        return None;
-    }
-    Some(WorkloadFact {
-        template: workload.spec.revision.clone()?,
-        held: workload.label(labels::HELD).is_some() && workload.spec.paused,
-        released: workload.label(labels::HANDOVER).is_some(),
-        rolled_out: workload.rolled_out(),
-    })
+    let read = bounded("read Deployment", api.get_opt(subject.workload())).await?;
+    Ok(read.map(Arc::new))
 }
 
 /// Every route of the gate. At rest only those that carry a split are known, and nothing is asked;
@@ -117,22 +109,20 @@ async fn routes(context: &Context, subject: &Subject<'_>, begins: bool) -> Resul
     let pair = subject.pair();
     let mut facts = Vec::new();
     for reference in &subject.gate.spec.routes() {
-        let known = context
-            .routes
-            .get(&route_key(subject, reference.kind.word(), &reference.name));
-        let route = match known {
-            Some(route) => Some(route),
-            None if begins => context.router(&subject.key.namespace).read(reference).await?,
-            None => None,
+        let key = route_key(subject, reference.kind.word(), &reference.name);
+        let route = match context.routes.get(&key) {
+            None if begins => {
+                let read = context.router(&subject.key.namespace).read(reference).await?;
+                let read = read.map(Arc::new);
+                if let Some(route) = &read {
+                    context.routes.note(key, Arc::clone(route));
+                }
+                read
+            }
+            known => known,
         };
-        if let Some(route) = &route {
-            context.routes.note(
-                route_key(subject, reference.kind.word(), &reference.name),
-                route.clone(),
-            );
-        }
         facts.push(match route {
-            Some(route) => routers::facts(Some(&route), &pair),
+            Some(route) => said(context, subject, route, &pair),
             None if begins => RouteFact {
                 split: Split::Missing,
                 mark: None,
@@ -148,13 +138,34 @@ async fn routes(context: &Context, subject: &Subject<'_>, begins: bool) -> Resul
     Ok(facts)
 }
 
+/// What a route says about the pair; a version is looked through once.
+fn said(context: &Context, subject: &Subject<'_>, route: Arc<Value>, pair: &routers::Pair) -> RouteFact {
+    let uid = subject.gate.uid().unwrap_or_default();
+    let known = context.memory.read(&subject.key, &uid, |known| {
+        let same = |read: &&(Arc<Value>, _, _)| Arc::ptr_eq(&read.0, &route) && read.1 == *pair;
+        known.read.iter().find(same).map(|(_, _, fact)| fact.clone())
+    });
+    known.unwrap_or_else(|| {
+        let fact = routers::facts(Some(&route), pair);
+        context.memory.update(&subject.key, &uid, |known| {
+            known.read.retain(|(read, _, _)| !is_same_route(read, &route));
+            known.read.push((route, pair.clone(), fact.clone()));
+        });
+        fact
+    })
+}
+
+fn is_same_route(one: &Value, other: &Value) -> bool {
+    one["kind"] == other["kind"] && one["metadata"]["name"] == other["metadata"]["name"]
+}
+
 /// Forgets the routes of a gate at rest: without a split they are not watched, and what is known of
 /// them grows old.
 pub fn forget_routes(context: &Context, subject: &Subject<'_>) {
     let pair = subject.pair();
     for reference in &subject.gate.spec.routes() {
         let key = route_key(subject, reference.kind.word(), &reference.name);
-        let is_ours = |route: Value| {
+        let is_ours = |route: Arc<Value>| {
             let fact = routers::facts(Some(&route), &pair);
             fact.split != Split::AtRest || fact.mark.is_some()
         };

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value;
 
 use crate::api::GateStatus;
-use crate::decision::{Millis, Reason, Record, State};
+use crate::decision::{Millis, Reason, Record, RouteFact, State};
+
+use crate::routers::Pair;
 
 use super::frozen::{Asked, Frozen};
 use super::workload::Built;
@@ -29,7 +31,7 @@ impl std::fmt::Display for GateKey {
 }
 
 /// What was last known of one gate.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Known {
     /// The uid this speaks of: another gate of the same name starts anew.
     pub uid: String,
@@ -51,6 +53,8 @@ pub struct Known {
     /// The canary's pods that were asked for last: for which attempt, how many, and when. The watch
     /// may not show it yet.
     pub asked: Option<(i64, i64, Millis)>,
+    /// What the newest known versions of its routes say.
+    pub read: Vec<(Arc<Value>, Pair, RouteFact)>,
     /// When the canary was removed: the watch may still show it.
     pub removed: Option<Millis>,
     /// Decisions of the attempt in flight that changed something, oldest first, at most 20.
@@ -105,24 +109,13 @@ const DRAFTS: usize = 256;
 const ANSWERED: usize = 1000;
 
 impl Memory {
-    /// All that is known of a gate; nothing, when the uid is another one.
-    #[must_use]
-    pub fn get(&self, key: &GateKey, uid: &str) -> Known {
+    /// Something that follows from what is known of a gate: nothing is, when the uid is another one.
+    pub fn read<T>(&self, key: &GateKey, uid: &str, of: impl FnOnce(&Known) -> T) -> T {
         let memory = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-        match memory.get(key) {
-            Some(known) if known.uid == uid => known.clone(),
-            _ => Known {
-                uid: uid.to_owned(),
-                ..Known::default()
-            },
+        match memory.get(key).filter(|known| known.uid == uid) {
+            Some(known) => of(known),
+            None => of(&Known::default()),
         }
-    }
-
-    /// One thing that is known of a gate; its default, when nothing is or the uid is another one.
-    pub fn read<T: Default>(&self, key: &GateKey, uid: &str, of: impl FnOnce(&Known) -> T) -> T {
-        let memory = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = memory.get(key).filter(|known| known.uid == uid);
-        known.map(of).unwrap_or_default()
     }
 
     /// Changes what is known of a gate.
@@ -189,7 +182,7 @@ impl Memory {
         let mut memory = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = memory.get_mut(key) {
             (known.built, known.preflight, known.unscaled, known.asked) = (None, None, None, None);
-            (known.frozen, known.records) = (None, Vec::new());
+            (known.frozen, known.records, known.read) = (None, Vec::new(), Vec::new());
         }
     }
 

@@ -10,7 +10,7 @@ use kube::runtime::reflector::ObjectRef;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::EvidenceSource;
-use crate::decision::{Evidence, GapKind};
+use crate::decision::{Evidence, Gap, GapKind};
 use crate::http;
 use crate::serve::{Metrics, SourceKind};
 use crate::sources::{Answer, Collected, ConnectionSpec, Plane, SecretRef};
@@ -104,21 +104,28 @@ async fn save(context: &Context) {
 }
 
 /// Connects to a source, again when its object has changed.
-async fn connect(context: &Context, name: &str, plane: &mut Option<(String, Plane)>) -> Result<(), String> {
+async fn connect(context: &Context, name: &str, plane: &mut Option<(String, Plane)>) -> Result<(), Gap> {
+    let gap = |kind, detail| Gap { kind, detail };
     let Some(source) = context.sources.get(&ObjectRef::<EvidenceSource>::new(name)) else {
         *plane = None;
-        return Err(format!("EvidenceSource {name:?} does not exist"));
+        let detail = format!("EvidenceSource {name:?} does not exist");
+        return Err(gap(GapKind::Unreachable, detail));
     };
     let version = source.metadata.resource_version.clone().unwrap_or_default();
     if plane.as_ref().is_some_and(|(known, _)| *known == version) {
         return Ok(());
     }
     let Some(connection) = source.spec.prometheus.clone() else {
-        return Err(format!("EvidenceSource {name:?} names no prometheus"));
+        let detail = format!("EvidenceSource {name:?} names no prometheus");
+        return Err(gap(GapKind::Unreachable, detail));
     };
-    let secrets = secrets(context, &connection).await.map_err(|error| error.to_string())?;
-    let client = connection.client(&secrets).map_err(|error| error.to_string())?;
-    let made = Plane::new(connection, client).map_err(|error| error.to_string())?;
+    let refused = |error: http::Error| gap(GapKind::Unauthorized, format!("EvidenceSource {name}: {error}"));
+    let secrets = secrets(context, &connection).await.map_err(|error| match error {
+        Error::Refused(why) => gap(GapKind::Unauthorized, format!("EvidenceSource {name}: {why}")),
+        other => gap(GapKind::Unreachable, other.to_string()),
+    })?;
+    let client = connection.client(&secrets).map_err(refused)?;
+    let made = Plane::new(connection, client).map_err(|error| gap(GapKind::Unreachable, error.to_string()))?;
     *plane = Some((version, made));
     Ok(())
 }
@@ -127,14 +134,17 @@ async fn connect(context: &Context, name: &str, plane: &mut Option<(String, Plan
 async fn secrets(context: &Context, connection: &ConnectionSpec) -> Result<BTreeMap<SecretRef, http::Secret>, Error> {
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &context.namespace);
     let mut values = BTreeMap::new();
-    for reference in connection.secrets() {
-        let secret = bounded("read Secret", api.get(&reference.secret_name)).await?;
+    for (field, reference) in connection.secrets() {
+        let refused = |why: &str| {
+            let SecretRef { secret_name, key } = &reference;
+            let namespace = &context.namespace;
+            Error::Refused(format!("{field}: Secret {namespace}/{secret_name}, key {key}, {why}"))
+        };
+        let secret = bounded("read Secret", api.get_opt(&reference.secret_name)).await?;
+        let secret = secret.ok_or_else(|| refused("does not exist"))?;
         let value = secret.data.as_ref().and_then(|data| data.get(&reference.key));
         let Some(value) = value.and_then(|value| std::str::from_utf8(&value.0).ok()) else {
-            return Err(Error::Refused(format!(
-                "Secret {}: key {} is missing or is not text",
-                reference.secret_name, reference.key
-            )));
+            return Err(refused("is missing or is not text"));
         };
         values.insert(reference, http::Secret::new(value));
     }
@@ -142,9 +152,9 @@ async fn secrets(context: &Context, connection: &ConnectionSpec) -> Result<BTree
 }
 
 /// The same gap for every metric: the source itself cannot be asked.
-fn unanswered(metrics: usize, why: &str) -> Vec<Answer> {
+fn unanswered(metrics: usize, gap: &Gap) -> Vec<Answer> {
     let gap = Answer {
-        evidence: Evidence::missing(GapKind::Unreachable, why),
+        evidence: Evidence::missing(gap.kind, &gap.detail),
         edges: None,
         age: None,
     };

@@ -1,6 +1,5 @@
 //! The CanaryAnalysis as the record of one attempt: verdict, numbers, decisions, judge's memory.
 
-use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
@@ -10,6 +9,7 @@ use crate::decision::{Judged, Record};
 use super::context::{Context, Error};
 use super::crash::Write;
 use super::memory::GateKey;
+use super::objects;
 
 /// Saves what is known about the attempt of a gate: at every transition, with what was judged when
 /// it was decided, and now and then. One write carries the decisions, the verdict and the judge's
@@ -34,7 +34,7 @@ pub async fn save(context: &Context, key: &GateKey, judged: Option<&Judged>) -> 
         fields.remove("conditions");
     }
     context.precedence.give_way().await;
-    let api: Api<CanaryAnalysis> = Api::namespaced(context.client.clone(), &key.namespace);
+    let api = objects::writes::<CanaryAnalysis>(&context.client, &key.namespace);
     let patch = json!({"status": value});
     let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
     match context

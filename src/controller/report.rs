@@ -26,6 +26,15 @@ pub async fn tell(
         return;
     }
     context.metrics.decided(decision.outcome, decision.reason);
+    if decision.reason == Reason::Unheld
+        && let Some(proven) = &decision.state.proven
+        && subject.state.proven.as_ref() != Some(proven)
+    {
+        let (gate, text) = (subject.gate.object_ref(&()), format!("It is revision {proven}."));
+        context
+            .events
+            .held(&gate, decision.state.epoch, 0, Reason::Unheld, &text);
+    }
     let record = written(decision);
     if let Some(record) = &record {
         context.audit.record(&subject.key.namespace, &subject.key.name, record);

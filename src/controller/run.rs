@@ -5,20 +5,21 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
-use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{Controller, Predicate, WatchStreamExt, controller, predicates, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
+use serde_json::Value;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{EvidenceSource, GateAction, ReleaseGate, labels};
+use crate::api::{EvidenceSource, GateAction, labels};
 use crate::routers::{self, RouteKind};
 
 use super::context::Context;
 use super::gatekeeper;
 use super::lease::Leadership;
 use super::memory::GateKey;
+use super::objects::Gate;
 use super::watch::{RouteKey, Workload, prune};
 
 /// Passes at the same time. Each waits for the API server most of its time; with more of them than
@@ -27,8 +28,6 @@ const CONCURRENCY: u16 = 64;
 
 /// A watch that says nothing for so long is opened anew, so that a dead connection is noticed.
 const WATCH: u32 = 60;
-
-type Gate = DeserializeGuard<ReleaseGate>;
 
 /// Where the operator looks for gates.
 #[derive(Debug, Clone, Default)]
@@ -233,17 +232,17 @@ fn watch_kind(
         .flat_map(move |()| watcher(api.clone(), config().labels(routers::SPLIT_LABEL)).default_backoff())
         .map(move |event| match event {
             Ok(watcher::Event::Apply(route) | watcher::Event::InitApply(route)) => {
-                let (key, value) = (key(kind, &route), serde_json::to_value(&route));
-                if let Ok(value) = value {
-                    context.routes.note(key.clone(), value);
+                let key = key(kind, &route);
+                if let Some(route) = whole(route) {
+                    context.routes.note(key.clone(), Arc::new(route));
                 }
                 concerned(&gates, &key)
             }
             Ok(watcher::Event::Delete(route)) => {
                 let key = key(kind, &route);
-                match serde_json::to_value(&route) {
-                    Ok(route) => context.routes.left(&key, &route),
-                    Err(_) => context.routes.forget(&key),
+                match whole(route) {
+                    Some(route) => context.routes.left(&key, &route),
+                    None => context.routes.forget(&key),
                 }
                 concerned(&gates, &key)
             }
@@ -255,6 +254,16 @@ fn watch_kind(
         })
         .flat_map(futures::stream::iter)
         .boxed()
+}
+
+/// An object as it came over the wire.
+fn whole(object: DynamicObject) -> Option<Value> {
+    let (types, metadata, mut value) = (object.types?, object.metadata, object.data);
+    let fields = value.as_object_mut()?;
+    fields.insert("apiVersion".to_owned(), types.api_version.into());
+    fields.insert("kind".to_owned(), types.kind.into());
+    fields.insert("metadata".to_owned(), serde_json::to_value(metadata).ok()?);
+    Some(value)
 }
 
 /// Waits until the cluster serves a kind: asked once a minute.

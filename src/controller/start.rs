@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::client::ClientBuilder;
 use kube::{Api, Client, Config};
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +12,7 @@ use crate::audit::{Audit, Sink};
 use crate::github;
 use crate::serve::{self, Health, Metrics, Part, Server};
 
+use super::connection;
 use super::context::Context;
 use super::events::Events;
 use super::judge::Judge;
@@ -23,7 +23,7 @@ use super::precedence::Precedence;
 use super::run::{self, Scope};
 use super::watch::RouteBook;
 use super::webhook::{self, HoldBy, Webhook};
-use super::{crash, guard, survey};
+use super::{guard, survey};
 
 /// How long passes in flight may take to end after the stop.
 const GRACE: Duration = Duration::from_secs(20);
@@ -90,11 +90,8 @@ pub enum StartError {
 /// # Errors
 /// When something that is needed is not there at the start.
 pub async fn start(settings: Settings, stop: CancellationToken) -> Result<(), StartError> {
-    let mut config = Config::infer().await?;
-    config.default_retry = false;
-    let client: Client = ClientBuilder::try_from(config.clone())?
-        .with_layer(&crash::Layer)
-        .build();
+    let config = Config::infer().await?;
+    let client = connection::client(config.clone())?;
     let metrics = Metrics::new();
     let health = Health::default();
     let server = Server::bind(settings.listen)?;
@@ -142,6 +139,7 @@ pub async fn start(settings: Settings, stop: CancellationToken) -> Result<(), St
         workloads: caches.workloads.clone(),
         actions: caches.actions.clone(),
         sources: caches.sources.clone(),
+        pauses: settings.hold == HoldBy::Pause,
         routes: RouteBook::default(),
         precedence: Precedence::default(),
         lists: Lists::default(),

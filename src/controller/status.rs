@@ -1,7 +1,7 @@
 //! The gate's status: the machine's memory, and the same for people. One write per change.
 
+use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use crate::api::{AnalysisRef, Condition, ConditionStatus, GateStatus, Invalid, ReleaseGate, StageWord};
@@ -11,6 +11,7 @@ use super::context::{Context, Error};
 use super::crash::Write;
 use super::gather::Subject;
 use super::memory::{GateKey, Known};
+use super::objects;
 
 /// How often ordinary waiting is told anew.
 const REFRESH: Millis = Millis::from_secs(15);
@@ -57,42 +58,34 @@ pub async fn store(context: &Context, subject: &Subject<'_>, facts: &Facts, deci
     let gate = subject.gate;
     let uid = gate.uid().unwrap_or_default();
     let status = render(context, subject, facts, decision);
-    let known = context.memory.get(&subject.key, &uid);
-    if known
-        .shown
-        .as_ref()
-        .or(gate.status.as_ref())
-        .is_some_and(|shown| same(shown, &status))
-    {
-        return Ok(());
-    }
-    let shown = known.shown.as_ref();
-    let told = shown.is_some_and(|shown| shown.observed_generation == status.observed_generation);
-    let waits = shown.is_some_and(|shown| is_at(shown) == is_at(&status))
-        && ordinary(&known, &decision.state, decision.reason, brief(context, subject, facts))
-        && is_early(context.now(), known.told_at, decision.wake_at);
-    if told && (waits || passing(&known, decision)) {
-        let state = decision.state.clone();
-        context.memory.update(&subject.key, &uid, |known| {
-            if let Some((_, written)) = &mut known.written {
-                *written = state;
-            }
-        });
-        return Ok(());
+    let brief = brief(context, subject, facts);
+    let due = context.memory.read(&subject.key, &uid, |known| {
+        due(known, (gate.status.as_ref(), &status), (decision, brief), context.now())
+    });
+    match due {
+        Due::Never => return Ok(()),
+        Due::Later => {
+            let state = decision.state.clone();
+            context.memory.update(&subject.key, &uid, |known| {
+                if let Some((_, written)) = &mut known.written {
+                    *written = state;
+                }
+            });
+            return Ok(());
+        }
+        Due::Now => {}
     }
     if moves(decision) {
         context.precedence.give_way().await;
     }
-    let version = known
-        .written
-        .as_ref()
-        .filter(|(version, _)| newer(version, gate.resource_version().as_deref()))
-        .map_or_else(
-            || gate.resource_version().unwrap_or_default(),
-            |(version, _)| version.clone(),
-        );
+    let theirs = gate.resource_version();
+    let ours = context.memory.read(&subject.key, &uid, |known| {
+        let (ours, _) = known.written.as_ref()?;
+        newer(ours, theirs.as_deref()).then(|| ours.clone())
+    });
+    let version = ours.or(theirs).unwrap_or_default();
     let patch = patch(&version, &status);
-    let api: Api<ReleaseGate> = Api::namespaced(context.client.clone(), &subject.key.namespace);
+    let api = objects::writes::<ReleaseGate>(&context.client, &subject.key.namespace);
     let name = &subject.key.name;
     let written = context
         .write(
@@ -118,6 +111,36 @@ pub async fn store(context: &Context, subject: &Subject<'_>, facts: &Facts, deci
             });
             Err(error)
         }
+    }
+}
+
+/// When a status is to be written.
+enum Due {
+    Now,
+    /// With the next one.
+    Later,
+    /// It says nothing new.
+    Never,
+}
+
+fn due(
+    known: &Known,
+    (found, status): (Option<&GateStatus>, &GateStatus),
+    (decision, brief): (&Decision, bool),
+    now: Millis,
+) -> Due {
+    let shown = known.shown.as_ref();
+    if shown.or(found).is_some_and(|shown| same(shown, status)) {
+        return Due::Never;
+    }
+    let told = shown.is_some_and(|shown| shown.observed_generation == status.observed_generation);
+    let waits = shown.is_some_and(|shown| is_at(shown) == is_at(status))
+        && ordinary(known, &decision.state, decision.reason, brief)
+        && is_early(now, known.told_at, decision.wake_at);
+    if told && (waits || passing(known, decision)) {
+        Due::Later
+    } else {
+        Due::Now
     }
 }
 
@@ -222,11 +245,7 @@ pub async fn quarantine(context: &Context, key: &GateKey, generation: Option<i64
         return Ok(());
     }
     tracing::warn!(gate = %key, message, "the gate cannot be understood");
-    let api: Api<kube::api::DynamicObject> = Api::namespaced_with(
-        context.client.clone(),
-        &key.namespace,
-        &kube::api::ApiResource::erase::<ReleaseGate>(&()),
-    );
+    let api = objects::writes::<ReleaseGate>(&context.client, &key.namespace);
     let name = &key.name;
     context
         .write(
@@ -307,23 +326,26 @@ fn weight(facts: &Facts, decision: &Decision) -> u8 {
 
 /// Why, with names and numbers.
 fn message(context: &Context, subject: &Subject<'_>, facts: &Facts, decision: &Decision) -> String {
-    let blocked = |findings: Vec<String>| (!findings.is_empty()).then(|| findings.join("; "));
     let uid = subject.gate.uid().unwrap_or_default();
-    let known = context.memory.get(&subject.key, &uid);
+    let (recorded, blocked) = context.memory.read(&subject.key, &uid, |known| {
+        let findings = known.preflight.as_ref().map(|found| found.findings.join("; "));
+        let recorded = known.records.last().map(|record| record.rule.clone());
+        (recorded, findings.filter(|findings| !findings.is_empty()))
+    });
     let marked = || {
         facts
             .routes
             .iter()
             .find_map(|route| Some(route.mark.as_ref()?.record.rule.clone()))
     };
-    let recorded = known.records.last().map(|record| record.rule.clone()).or_else(marked);
+    let recorded = recorded.or_else(marked);
     let judged = facts
         .judged
         .as_ref()
         .map(|judged| judged.rule.clone())
         .filter(|rule| !rule.is_empty());
     let told = match decision.reason {
-        Reason::Preflight => known.preflight.and_then(|found| blocked(found.findings)),
+        Reason::Preflight => blocked,
         Reason::Rejected => {
             recorded.map(|rule| format!("{}. {}", rule.trim_end_matches('.'), decision.reason.sentence()))
         }

@@ -4,7 +4,7 @@
 //! label and kept without their templates; routes are watched only while they carry a split.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::ObjectMeta;
@@ -12,7 +12,7 @@ use kube::{Resource, ResourceExt};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::revision;
+use super::{objects, revision};
 use crate::decision::Revision;
 
 /// A Deployment without its template: of that only the hash is kept.
@@ -20,6 +20,7 @@ use crate::decision::Revision;
 #[resource(inherit = "Deployment")]
 pub struct Workload {
     /// Name, labels, annotations, versions.
+    #[serde(default, deserialize_with = "objects::metadata")]
     pub metadata: ObjectMeta,
     /// What was asked for.
     #[serde(default)]
@@ -74,9 +75,14 @@ impl Workload {
     /// template is left.
     #[must_use]
     pub fn rolled_out(&self) -> bool {
+        !self.spec.paused && self.is_complete()
+    }
+
+    /// The same, paused or not.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
         let status = &self.status;
-        !self.spec.paused
-            && status.observed_generation >= self.metadata.generation.unwrap_or(0)
+        status.observed_generation >= self.metadata.generation.unwrap_or(0)
             && status.updated_replicas >= self.desired()
             && status.available_replicas >= self.desired()
             && status.replicas == status.updated_replicas
@@ -112,13 +118,13 @@ pub type RouteKey = (String, String, String);
 /// The newest version of each route that is known: from the watch, from our own reads and from
 /// the answers to our own writes, so that a pass never sees a route older than what it wrote.
 #[derive(Debug, Default)]
-pub struct RouteBook(Mutex<HashMap<RouteKey, Value>>);
+pub struct RouteBook(Mutex<HashMap<RouteKey, Arc<Value>>>);
 
 impl RouteBook {
     /// Takes note of a version, unless a newer one is known.
-    pub fn note(&self, key: RouteKey, route: Value) {
+    pub fn note(&self, key: RouteKey, route: Arc<Value>) {
         let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = book.get(&key).map_or(0, resource_version);
+        let known = book.get(&key).map_or(0, |known| resource_version(known));
         if resource_version(&route) >= known {
             book.insert(key, route);
         }
@@ -144,7 +150,7 @@ impl RouteBook {
 
     /// The newest version known.
     #[must_use]
-    pub fn get(&self, key: &RouteKey) -> Option<Value> {
+    pub fn get(&self, key: &RouteKey) -> Option<Arc<Value>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 }
@@ -217,11 +223,15 @@ mod tests {
         let key = ("shop".to_owned(), "HTTPRoute".to_owned(), "checkout".to_owned());
         let route = |version: &str| json!({"metadata": {"resourceVersion": version}});
         for (noted, expected) in [("7", "7"), ("9", "9"), ("8", "9"), ("10", "10")] {
-            book.note(key.clone(), route(noted));
-            assert_eq!(book.get(&key), Some(route(expected)));
+            book.note(key.clone(), Arc::new(route(noted)));
+            assert_eq!(book.get(&key), Some(Arc::new(route(expected))));
         }
         book.left(&key, &route("10"));
-        assert_eq!(book.get(&key), Some(route("10")), "our own write took the split away");
+        assert_eq!(
+            book.get(&key),
+            Some(Arc::new(route("10"))),
+            "our own write took the split away"
+        );
         book.left(&key, &route("11"));
         assert_eq!(book.get(&key), None, "deleted, or changed by somebody else");
     }

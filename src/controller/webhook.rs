@@ -38,6 +38,8 @@ pub enum HoldBy {
     Policy,
     /// The webhook of this process.
     Webhook,
+    /// A pause at rest, without any admission.
+    Pause,
     /// Something that is not ours to look after.
     Nothing,
 }
@@ -53,7 +55,7 @@ impl HoldBy {
     pub async fn serves(self, client: &Client) -> Result<bool, kube::Error> {
         match self {
             Self::Webhook => return Ok(true),
-            Self::Policy | Self::Nothing => return Ok(false),
+            Self::Policy | Self::Pause | Self::Nothing => return Ok(false),
             Self::Auto => {}
         }
         if !policies(client).await? {

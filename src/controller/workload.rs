@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
@@ -16,6 +17,8 @@ use super::crash::Write;
 use super::drift;
 use super::gather::Subject;
 use super::labels::Keep;
+use super::objects;
+use super::rest;
 use super::watch::Workload;
 
 /// The watch shows a write of ours within so long, or the write is repeated.
@@ -24,7 +27,7 @@ pub const SHOWN: Millis = Millis::from_secs(5);
 /// Deployments.
 #[must_use]
 pub fn deployment() -> ApiResource {
-    ApiResource::erase::<k8s_openapi::api::apps::v1::Deployment>(&())
+    ApiResource::erase::<Deployment>(&())
 }
 
 /// Services.
@@ -79,7 +82,7 @@ async fn grow(context: &Context, subject: &Subject<'_>, live: &Workload, pods: i
         return Ok(());
     }
     let patch = Patch::Merge(json!({"spec": {"replicas": pods}}));
-    let api = api(context, &subject.key.namespace, &deployment());
+    let api = objects::writes::<Deployment>(&context.client, &subject.key.namespace);
     let (name, params) = (subject.canary(), params());
     context
         .write(Write::ScaleCanary, api.patch(&name, &params, &patch))
@@ -233,19 +236,23 @@ pub async fn send(
     }
 }
 
-/// Lets the Deployment's template change again after a handover.
+/// Lets the Deployment's template change again after a handover; where a pause at rest is the hold,
+/// puts it back in the same write, on the very version that was seen to be rolled out.
 ///
 /// # Errors
 /// When the API server refuses.
 pub async fn end_handover(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
     let live = context.workload(&subject.key.namespace, subject.workload());
-    if live.is_none_or(|live| live.label(labels::HANDOVER).is_none()) {
+    let Some(live) = live.filter(|live| live.label(labels::HANDOVER).is_some()) else {
         return Ok(());
-    }
-    let patch = json!({"metadata": {
+    };
+    let mut patch = json!({"metadata": {
         "labels": {labels::HANDOVER: null},
     }});
-    let api = api(context, &subject.key.namespace, &deployment());
+    if context.pauses && rest::pause(&live, None, &mut patch) {
+        patch["metadata"]["resourceVersion"] = json!(live.metadata.resource_version);
+    }
+    let api = objects::writes::<Deployment>(&context.client, &subject.key.namespace);
     context
         .write(
             Write::Release,

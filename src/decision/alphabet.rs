@@ -69,7 +69,7 @@ pub(super) const SWITCHES: [(bool, bool, bool); 5] = [
 ];
 
 /// Template, held, released for this attempt, rolled out.
-pub(super) const WORKLOADS: [Option<(&str, bool, bool, bool)>; 8] = [
+pub(super) const WORKLOADS: [Option<(&str, bool, bool, bool)>; 9] = [
     Some(("v2", true, false, false)),
     None,
     Some(("v3", true, false, false)),
@@ -78,6 +78,7 @@ pub(super) const WORKLOADS: [Option<(&str, bool, bool, bool)>; 8] = [
     Some(("v2", false, true, false)),
     Some(("v2", false, true, true)),
     Some(("v3", false, false, true)),
+    Some(("v2", false, false, true)),
 ];
 
 /// Revision, ready pods of 1 needed now and 3 needed next, whether the wait for them is over, preflight.

@@ -69,6 +69,17 @@ pub(super) struct Faults {
     pub(super) pushes: u8,
 }
 
+/// What the Deployment carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Template {
+    /// The revision on trial.
+    Trial,
+    /// A newer one.
+    Newer,
+    /// The trusted one again.
+    Proven,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Says {
     Pass,
@@ -85,8 +96,7 @@ pub(super) struct Cluster {
     pub(super) rolled_out: bool,
     pub(super) canary: bool,
     pub(super) asked: bool,
-    /// Another template is held.
-    pub(super) pushed: bool,
+    pub(super) template: Template,
     pub(super) says: Says,
     pub(super) leader: usize,
     pub(super) replicas: [Replica; 2],
@@ -270,14 +280,15 @@ impl Cluster {
             suspended: false,
             deleted: false,
             workload: Some(WorkloadFact {
-                template: if self.pushed {
-                    Revision("v3".to_owned())
-                } else {
-                    trial()
+                template: match self.template {
+                    Template::Trial => trial(),
+                    Template::Newer => Revision("v3".to_owned()),
+                    Template::Proven => Revision("v1".to_owned()),
                 },
                 held: self.held,
                 released: !self.held,
                 rolled_out: self.rolled_out,
+                adopted: true,
             }),
             routes: routes.iter().map(|route| route.fact()).collect(),
             canary: CanaryFact {

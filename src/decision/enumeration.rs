@@ -251,6 +251,7 @@ fn each_fact(sweep: &Sweep, said: &[Option<Judged>], case: &mut Case, check: &mu
                 held,
                 released,
                 rolled_out,
+                adopted: held || released,
             });
             for judged in said.iter().take(sweep.judged) {
                 case.facts.judged.clone_from(judged);

@@ -166,9 +166,10 @@ pub struct Reading {
     pub metric: String,
     /// What this metric says by itself.
     pub verdict: Verdict,
-    /// Canary events and requests since the step's window began.
+    /// Canary events and requests since the step's window began; where harm is proved, since the
+    /// attempt began, for that is what proves it.
     pub canary: [f64; 2],
-    /// Baseline events and requests since the step's window began.
+    /// Baseline events and requests over the same time.
     pub baseline: [f64; 2],
     /// Canary rate divided by baseline rate, when both are known.
     pub ratio: Option<f64>,

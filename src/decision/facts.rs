@@ -28,16 +28,19 @@ pub struct Facts {
 }
 
 /// The user's Deployment.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkloadFact {
     /// Our hash of its pod template.
     pub template: Revision,
-    /// Whether the hold is on: our label, and paused.
+    /// Whether the hold is on: an unproven template, or a restart of the proven one, is paused.
     pub held: bool,
     /// Whether the hold was taken off for the release in flight: stable may have begun to change.
     pub released: bool,
     /// Whether every pod runs the template that is written and is ready.
     pub rolled_out: bool,
+    /// Whether everything that holds the next change is on it, or cannot be put on it yet.
+    pub adopted: bool,
 }
 
 /// The canary's pods.

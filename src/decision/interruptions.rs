@@ -1,7 +1,7 @@
 //! What the release does when a process, a person or somebody else comes in between.
 
 use super::simulation::{Judge, World, revision, share};
-use super::{Decision, Effect, Mark, Millis, Outcome, Reason, Split, Stage, Verb, Verdict};
+use super::{Decision, Effect, Facts, Mark, Millis, Outcome, Reason, Split, Stage, Verb, Verdict, decide};
 
 /// What a pass must do at once although somebody waits for an answer.
 #[test]
@@ -267,4 +267,38 @@ fn after_a_foreign_edit_a_resume_starts_from_the_first_step() {
     world.ask(Verb::Resume);
     world.run(900);
     assert_eq!(world.weights, [1, 5, 25, 50, 95, 100]);
+}
+
+#[test]
+fn a_template_that_somebody_lets_through_ends_its_trial_and_is_trusted() {
+    for (until, fails) in [(0, false), (100, false), (100, true)] {
+        let mut world = World::new().pushed("v2");
+        world.run(until);
+        if fails {
+            world.judge = Judge::Says(Verdict::Fail(Reason::Harm));
+            world.run(60);
+            assert_eq!(world.stage(), Some(Stage::Rejected(Reason::Harm)));
+        }
+        world.pass();
+        world.held = false;
+        world.run(60);
+        assert_eq!(
+            (world.state.proven.clone(), world.exposure(), world.at_rest()),
+            (Some(revision("v2")), 0, true),
+            "after {until} s, refused: {fails}"
+        );
+        assert!(world.reasons.contains(&Reason::Unheld), "and it is said");
+    }
+}
+
+#[test]
+fn what_holds_the_next_change_is_put_back_at_rest() {
+    let world = World::new();
+    let mut facts = world.facts();
+    let adopted = |facts: &Facts| decide(&world.plan, &world.state, facts, world.now).effects;
+    assert_eq!(adopted(&facts), []);
+    if let Some(workload) = &mut facts.workload {
+        workload.adopted = false;
+    }
+    assert_eq!(adopted(&facts), [Effect::Adopt]);
 }

@@ -88,7 +88,10 @@ impl Pass<'_> {
             Some(proven) if *proven == workload.template && workload.held => {
                 self.keep(state, vec![Effect::Release], Reason::Reverted)
             }
-            Some(proven) if *proven == workload.template => self.keep(state, vec![], Reason::AtRest),
+            Some(proven) if *proven == workload.template => {
+                let lost = (!workload.adopted).then_some(Effect::Adopt);
+                self.keep(state, lost.into_iter().collect(), Reason::AtRest)
+            }
             Some(_) if !workload.held => self.trust(state, workload, Reason::Unheld),
             Some(_) if self.facts.suspended => self.keep(state, vec![], Reason::Suspended),
             Some(_) => self.begin(state, &workload.template),
@@ -214,7 +217,7 @@ impl Pass<'_> {
     }
 
     /// What ends an attempt before the commit point, whatever is held, asked for or missing: harm,
-    /// a person, the deletion of the gate, or another template.
+    /// a person, the deletion of the gate, another template, or a template that got through.
     fn ended(&self, state: &State, attempt: &Attempt) -> Option<Decision> {
         if !matches!(attempt.stage, Stage::Preparing | Stage::Stepping(_)) {
             return None;
@@ -228,7 +231,8 @@ impl Pass<'_> {
             .harmed(attempt)
             .or(asked.map(|_| Reason::Requested))
             .or(self.facts.deleted.then_some(Reason::Deleted))
-            .or_else(|| self.replaced(state, attempt))?;
+            .or_else(|| self.replaced(state, attempt))
+            .or_else(|| self.got_through(attempt))?;
         Some(self.abort(state, attempt, reason))
     }
 
@@ -238,11 +242,9 @@ impl Pass<'_> {
     fn overtaken(&self, state: &State, attempt: &Attempt) -> Option<Decision> {
         match attempt.stage {
             Stage::Rejected(_) if !self.exposed() => {
-                let reason = if self.facts.deleted {
-                    Reason::Deleted
-                } else {
-                    self.replaced(state, attempt)?
-                };
+                let reason = (self.facts.deleted.then_some(Reason::Deleted))
+                    .or_else(|| self.replaced(state, attempt))
+                    .or_else(|| self.got_through(attempt))?;
                 Some(self.forget(state, reason))
             }
             Stage::HandingOver => {
@@ -279,6 +281,14 @@ impl Pass<'_> {
         }
         let back = state.proven.as_ref() == Some(&workload.template);
         Some(if back { Reason::Reverted } else { Reason::Superseded })
+    }
+
+    /// Whether somebody took the hold off the template on trial: stable is becoming what it is compared
+    /// with, so the trial proves nothing any more.
+    fn got_through(&self, attempt: &Attempt) -> Option<Reason> {
+        let workload = self.facts.workload.as_ref()?;
+        let loose = workload.template == attempt.revision && !workload.held && !workload.released;
+        loose.then_some(Reason::Unheld)
     }
 
     /// Ends the memory of an attempt.

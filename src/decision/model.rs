@@ -7,7 +7,7 @@
 
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
-use super::cluster::{Act, Cluster, Faults, NOW, Note, Replica, Route, Says, Stored, plan};
+use super::cluster::{Act, Cluster, Faults, NOW, Note, Replica, Route, Says, Stored, Template, plan};
 use super::{Effect, Mark, SafeTarget, Stage, decide};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +22,8 @@ enum Event {
     Edit(usize),
     Flip(Says),
     AskAbort,
-    /// Another template is written, and held.
-    Push,
+    /// Another template is written, and held; also one that was there before.
+    Push(Template),
     RollOut,
 }
 
@@ -43,6 +43,8 @@ enum Mutant {
     AuditAfterWrite,
     NoWeightZeroOnceAborted,
     FenceOnlyWhereWritten,
+    NoLeaseToTakeBack,
+    NoLeaseToRelease,
 }
 
 struct Shell {
@@ -54,7 +56,7 @@ struct Shell {
 impl Shell {
     /// What a replica that has read this does, in order; nothing when it does nothing.
     fn acts(&self, cluster: &Cluster, replica: usize, (stored, routes): (&Stored, &[Route])) -> Vec<Act> {
-        if stored.stage.is_none() && cluster.pushed {
+        if stored.stage.is_none() && !stored.proven {
             return vec![]; // the next attempt is another story
         }
         let replica = &cluster.replicas[replica];
@@ -118,12 +120,18 @@ impl Shell {
     }
 
     /// Does one thing; `false` when the API server refused it.
-    fn perform(&self, cluster: &mut Cluster, act: Act) -> bool {
+    fn perform(&self, cluster: &mut Cluster, replica: usize, act: Act) -> bool {
         let swaps = self.mutant != Mutant::NoCompareAndSwap;
         match act {
             Act::Write { route, version, note } => {
                 let live = &mut cluster.routes[route];
                 if swaps && live.version != version {
+                    return false;
+                }
+                // another leader may have released the hold since this was decided
+                let committed = live.note.is_some_and(|note| note.safe == SafeTarget::Canary);
+                let asks = self.mutant != Mutant::NoLeaseToTakeBack;
+                if asks && committed && note.mark().takes_back() && cluster.leader != replica {
                     return false;
                 }
                 let changing = !cluster.held && !cluster.rolled_out;
@@ -156,7 +164,8 @@ impl Shell {
                     note: live.note.filter(|note| note.fenced),
                 };
             }
-            Act::Release if cluster.pushed => return false,
+            Act::Release if cluster.template != Template::Trial => return false,
+            Act::Release if self.mutant != Mutant::NoLeaseToRelease && cluster.leader != replica => return false,
             Act::Release => {
                 let committed = |route: &Route| route.note.is_some_and(|note| note.safe == SafeTarget::Canary);
                 cluster.released_early |= cluster.held && !cluster.routes.iter().all(committed);
@@ -235,7 +244,7 @@ impl Model for Shell {
             rolled_out: false,
             canary: true,
             asked: false,
-            pushed: false,
+            template: Template::Trial,
             says: Says::Pass,
             leader: 0,
             replicas: [leader, Replica::default()],
@@ -280,7 +289,8 @@ impl Model for Shell {
             events.push(Event::AskAbort);
         }
         if left.pushes > 0 && cluster.held {
-            events.push(Event::Push);
+            let others = [Template::Trial, Template::Newer, Template::Proven];
+            events.extend(others.into_iter().filter(|to| *to != cluster.template).map(Event::Push));
         }
         if !cluster.held && !cluster.rolled_out {
             events.push(Event::RollOut);
@@ -293,7 +303,7 @@ impl Model for Shell {
             Event::Pass(at, reads) => self.pass(&mut next, at, reads)?,
             Event::Act(at) => {
                 let act = next.replicas[at].acts.pop()?;
-                if !self.perform(&mut next, act) {
+                if !self.perform(&mut next, at, act) {
                     next.replicas[at].acts.clear();
                 }
             }
@@ -324,9 +334,9 @@ impl Model for Shell {
                 next.left.aborts -= 1;
                 next.asked = true;
             }
-            Event::Push => {
+            Event::Push(template) => {
                 next.left.pushes -= 1;
-                next.pushed = true;
+                next.template = template;
             }
             Event::RollOut => next.rolled_out = true,
         }
@@ -341,21 +351,16 @@ impl Model for Shell {
                 let idle = cluster.replicas.iter().all(|replica| replica.acts.is_empty());
                 !(cluster.is_aborted() && cluster.exposed() && idle) || shell.heals(cluster)
             }),
-            Property::always(
-                "never back to a stable that has begun to change",
-                |_, cluster: &Cluster| !cluster.late_retreat,
-            ),
+            Property::always(RETREAT, |_, cluster: &Cluster| !cluster.late_retreat),
             Property::always("never restored before stable is ready", |_, cluster: &Cluster| {
                 !cluster.restored_early
             }),
-            Property::always("never released before the commit point", |_, cluster: &Cluster| {
-                !cluster.released_early
-            }),
+            Property::always(EARLY, |_, cluster: &Cluster| !cluster.released_early),
             Property::sometimes("promoted", |_, cluster: &Cluster| {
                 cluster.stored.stage.is_none() && cluster.stored.proven
             }),
             Property::sometimes("aborted", |_, cluster: &Cluster| {
-                let superseded = cluster.pushed && cluster.stored.stage.is_none();
+                let superseded = cluster.stored.stage.is_none() && !cluster.stored.proven;
                 matches!(cluster.stored.stage, Some(Stage::Rejected(_))) || superseded
             }),
         ]
@@ -364,6 +369,8 @@ impl Model for Shell {
 
 const LATE: &str = "no raise after an abort is recorded";
 const UNAUDITED: &str = "no raise without its record";
+const RETREAT: &str = "never back to a stable that has begun to change";
+const EARLY: &str = "never released before the commit point";
 const EXPOSED: &str = "an aborted release goes back to weight 0";
 
 const SOME: Faults = Faults {
@@ -445,6 +452,19 @@ fn in_no_order_of_events_does_the_shell_raise_after_an_abort_or_leave_traffic_be
                 ..SOME
             },
         ),
+        // after the commit point another template is pushed, and then again the one on trial, while the
+        // lease moves: one replica goes back to stable, the other releases the hold
+        (
+            1,
+            Faults {
+                aborts: 0,
+                flips: 0,
+                stale_reads: 0,
+                crashes: 0,
+                pushes: 2,
+                ..SOME
+            },
+        ),
         // two routes are two writes
         (
             2,
@@ -471,12 +491,23 @@ fn without_any_one_of_its_guards_the_shell_is_caught() {
         crashes: 0,
         ..SOME
     };
+    let pushed = Faults {
+        aborts: 0,
+        flips: 0,
+        stale_reads: 0,
+        crashes: 0,
+        pushes: 2,
+        ..SOME
+    };
     for (mutant, faults, caught) in [
         (Mutant::NoFence, SOME, LATE),
         (Mutant::NoCompareAndSwap, SOME, LATE),
         (Mutant::AuditAfterWrite, SOME, UNAUDITED),
         (Mutant::NoWeightZeroOnceAborted, edited, EXPOSED),
         (Mutant::FenceOnlyWhereWritten, SOME, LATE),
+        (Mutant::NoLeaseToTakeBack, pushed, RETREAT),
+        (Mutant::NoLeaseToRelease, pushed, RETREAT),
+        (Mutant::NoLeaseToRelease, pushed, EARLY),
     ] {
         let (_, wrong) = check(mutant, 1, faults);
         assert!(wrong.iter().any(|(name, _)| *name == caught), "{mutant:?}: {wrong:?}");

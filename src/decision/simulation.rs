@@ -164,6 +164,7 @@ impl World {
                 held: self.held,
                 released: self.released,
                 rolled_out: self.rolled_out && !self.held,
+                adopted: true,
             }),
             routes: self
                 .routes

@@ -378,7 +378,10 @@ impl Pass<'_> {
             decision.wake_at = Some(drained);
             return decision;
         }
-        let over = matches!(reason, Reason::Superseded | Reason::Reverted | Reason::Deleted);
+        let over = matches!(
+            reason,
+            Reason::Superseded | Reason::Reverted | Reason::Deleted | Reason::Unheld
+        );
         let next = (!over).then(|| attempt.moved(Stage::Rejected(reason), self.now));
         let mut decision = self.keep(
             &State {

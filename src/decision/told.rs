@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::machine::Pass;
-use super::{Attempt, Facts, Gap, Judged, Millis, Plan, Reason, Stage, Then};
+use super::{Attempt, Facts, Gap, GapKind, Judged, Millis, Plan, Reason, Stage, Then};
 
 /// Longest detail of a gap that a sentence quotes, in characters.
 const DETAIL: usize = 200;
@@ -101,14 +101,14 @@ pub fn blindness(plan: &Plan, attempt: &Attempt, facts: &Facts, now: Millis) -> 
 }
 
 /// The first gap of every metric that has one, `http-errors: Timeout: query timed out`, with or
-/// without its detail.
+/// without its detail; always with it where somebody has to put a credential right.
 fn missing(judged: Option<&Judged>, detailed: bool) -> String {
     let Some(judged) = judged else {
         return "nothing was heard of the judge".to_owned();
     };
     let told = |gap: &Gap| {
         let detail: String = gap.detail.chars().take(DETAIL).collect();
-        if detailed && !detail.is_empty() {
+        if (detailed || gap.kind == GapKind::Unauthorized) && !detail.is_empty() {
             format!("{}: {detail}", gap.kind.word())
         } else {
             gap.kind.word().to_owned()
@@ -192,6 +192,7 @@ mod tests {
                 judged.readings = vec![
                     gap("http-errors", GapKind::Timeout, "no answer within 10 s"),
                     gap("latency", GapKind::Stale, ""),
+                    gap("orders", GapKind::Unauthorized, "tls.ca is missing"),
                 ];
             }
             let decision = decide(&world.plan, &world.state, &facts, world.now);
@@ -222,10 +223,10 @@ mod tests {
                 |w| w.judge = Judge::Blind,
                 Reason::EvidenceDeadline,
                 "no complete evidence since 13:48:10 UTC, for 2m (limit 2m): http-errors: Timeout: no answer within \
-                 10 s; latency: Stale",
+                 10 s; latency: Stale; orders: Unauthorized: tls.ca is missing",
                 Some(
-                    "No complete evidence since 13:48:10 UTC: http-errors: Timeout; latency: Stale; aborted at \
-                     13:50:10 UTC unless it comes back.",
+                    "No complete evidence since 13:48:10 UTC: http-errors: Timeout; latency: Stale; orders: \
+                     Unauthorized: tls.ca is missing; aborted at 13:50:10 UTC unless it comes back.",
                 ),
             ),
             (

@@ -371,11 +371,10 @@ fn must_be_zero(case: &Case) -> bool {
         .is_some_and(|judged| matches!(judged.verdict, Verdict::Fail(_)));
     let lost = trial.step().is_some() && case.exposed() && case.facts.canary.ready == 0;
     let asked = trial.request(case).is_some_and(|request| request.verb == Verb::Abort);
-    let replaced = case
-        .facts
-        .workload
-        .as_ref()
-        .is_some_and(|workload| workload.template != trial.attempt.revision);
+    let replaced =
+        case.facts.workload.as_ref().is_some_and(|workload| {
+            workload.template != trial.attempt.revision || !workload.held && !workload.released
+        });
     harm || lost || asked || replaced || case.facts.deleted
 }
 

@@ -39,6 +39,15 @@ impl View<'_> {
         self.metric.step.0
     }
 
+    /// The counts behind what it says: harm is proved over the whole attempt, all else over the step.
+    fn told(&self) -> Counts {
+        if self.failed == Some(Reason::Harm) && self.plan.method == Method::Sequential {
+            self.metric.total.0
+        } else {
+            self.counts()
+        }
+    }
+
     /// A breach of an absolute limit, or what the rank test has shown, with its sentence.
     pub fn breach(&self) -> Option<(Reason, String)> {
         let counts = self.counts();
@@ -142,7 +151,7 @@ impl View<'_> {
 
     /// The numbers, for people.
     pub fn reading(&self) -> Reading {
-        let counts = self.counts();
+        let counts = self.told();
         let [interval, difference] = self.intervals();
         Reading {
             metric: self.plan.name.clone(),

@@ -128,6 +128,26 @@ fn a_verdict_follows_from_counts() {
 }
 
 #[test]
+fn numbers_of_a_proof_of_harm_are_those_of_its_rule() {
+    let mut analysis = begun(errors(), &WEIGHTS);
+    for tick in 1..=3 {
+        analysis.observe(0, &ratio_tick(tick * 10, [0.0, 40.0, 6.0, 1960.0]));
+    }
+    analysis.begin_step(1, Millis::from_secs(30));
+    let judged = (4..30)
+        .find_map(|tick| {
+            analysis.observe(0, &ratio_tick(tick * 10, [4.0, 40.0, 6.0, 1960.0]));
+            let judged = analysis.judged(1, 1);
+            (judged.verdict == Verdict::Fail(Reason::Harm)).then_some(judged)
+        })
+        .expect("harm");
+    let [failed, all] = judged.readings[0].canary;
+    let said = format!("http-errors: {failed} of {all} requests failed on canary");
+    assert!(judged.rule.starts_with(&said), "{said}: {}", judged.rule);
+    assert!(all > failed * 10.0, "the first step's requests are counted too: {said}");
+}
+
+#[test]
 fn a_rule_names_its_metric_and_its_numbers() {
     let cases = [
         (

@@ -171,20 +171,28 @@ impl ConnectionSpec {
         }
     }
 
-    /// The keys of Secrets that [`ConnectionSpec::client`] needs.
+    /// The keys of Secrets that [`ConnectionSpec::client`] needs, each with the field that names it.
     #[must_use]
-    pub fn secrets(&self) -> Vec<SecretRef> {
-        let auth = self.auth.iter().flat_map(|auth| {
-            let basic = auth.basic.iter().flat_map(|basic| [&basic.username, &basic.password]);
-            let header = auth.header.iter().map(|header| &header.value);
-            auth.bearer.iter().chain(basic).chain(header)
-        });
-        let tls = self.tls.iter().flat_map(|tls| {
-            [&tls.ca, &tls.client_certificate, &tls.client_key]
-                .into_iter()
-                .flatten()
-        });
-        auth.chain(tls).cloned().collect()
+    pub fn secrets(&self) -> Vec<(&'static str, SecretRef)> {
+        let auth = self.auth.as_ref();
+        let basic = auth.and_then(|auth| auth.basic.as_ref());
+        let header = auth.and_then(|auth| auth.header.as_ref());
+        let tls = self.tls.as_ref();
+        [
+            ("auth.bearer", auth.and_then(|auth| auth.bearer.as_ref())),
+            ("auth.basic.username", basic.map(|basic| &basic.username)),
+            ("auth.basic.password", basic.map(|basic| &basic.password)),
+            ("auth.header.value", header.map(|header| &header.value)),
+            ("tls.ca", tls.and_then(|tls| tls.ca.as_ref())),
+            (
+                "tls.clientCertificate",
+                tls.and_then(|tls| tls.client_certificate.as_ref()),
+            ),
+            ("tls.clientKey", tls.and_then(|tls| tls.client_key.as_ref())),
+        ]
+        .into_iter()
+        .filter_map(|(field, reference)| Some((field, reference?.clone())))
+        .collect()
     }
 
     /// Makes the client with all bounds of this connection from the values of its Secrets.
@@ -332,7 +340,13 @@ mod tests {
         let spec = read(
             "{url: https://p, auth: {basic: {username: {secretName: a, key: value}, password: {secretName: b, key: value}}}}",
         );
-        assert_eq!(spec.secrets(), [reference("a"), reference("b")]);
+        assert_eq!(
+            spec.secrets(),
+            [
+                ("auth.basic.username", reference("a")),
+                ("auth.basic.password", reference("b"))
+            ]
+        );
         let values = BTreeMap::from([(reference("a"), Secret::new("hunter2"))]);
         let error = spec.client(&values).err().expect("one is missing").to_string();
         assert!(error.contains("Secret b") && !error.contains("hunter2"), "{error}");

@@ -80,6 +80,7 @@ mod tests {
         Track {
             key: "".into(),
             labels: [("le".to_owned(), le.to_owned())].into(),
+            histogram: "".into(),
             target: "".into(),
             samples: vec![Sample { at: 0, value }],
             doubt: None,

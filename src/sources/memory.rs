@@ -1,6 +1,7 @@
 //! What the plane remembers of the series that it reads, bounded.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::arms::Labels;
@@ -19,6 +20,8 @@ pub(super) struct Track {
     pub(super) labels: Labels,
     /// The scrape target that it comes from.
     pub(super) target: Arc<str>,
+    /// The histogram that it is a bucket of: its labels without `le`.
+    pub(super) histogram: Arc<str>,
     /// Rising in time, each time once.
     pub(super) samples: Vec<Sample>,
     /// What two answers disagreed about since the tick began.
@@ -59,13 +62,12 @@ impl Memory {
 
     /// Takes up a series of an answer; samples after `to` are left for the next tick.
     pub(super) fn take(&mut self, connection: &ConnectionSpec, series: Series, to: i64) -> Arc<str> {
-        let key: Arc<str> = Arc::from(joined(
-            series
-                .labels
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.as_str())),
-        ));
-        let target = target(connection, &series.labels);
+        let written = joined(pairs(&series.labels));
+        let known = self.tracks.get(written.as_str());
+        let (key, target) = match known {
+            Some(known) => (Arc::clone(&known.key), Arc::clone(&known.target)),
+            None => (Arc::from(written), target(connection, &series.labels)),
+        };
         let samples: Vec<Sample> = series.samples.into_iter().filter(|sample| sample.at <= to).collect();
         let scrapes = self.scrapes.entry(target.clone()).or_default();
         for sample in &samples {
@@ -75,6 +77,7 @@ impl Memory {
         }
         let track = self.tracks.entry(key.clone()).or_insert_with(|| Track {
             key: key.clone(),
+            histogram: Arc::from(joined(pairs(&series.labels).filter(|(name, _)| *name != "le"))),
             labels: series.labels,
             target,
             samples: Vec::new(),
@@ -131,9 +134,16 @@ fn target(connection: &ConnectionSpec, labels: &Labels) -> Arc<str> {
     Arc::from(joined(pairs.into_iter()))
 }
 
+fn pairs(labels: &Labels) -> impl Iterator<Item = (&str, &str)> {
+    labels.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+}
+
 /// Names and values as one text in which none can be mistaken for another.
 fn joined<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
-    pairs.fold(String::new(), |text, (name, value)| {
-        text + &format!("{}:{name}{}:{value}", name.len(), value.len())
-    })
+    let mut text = String::with_capacity(256);
+    for (name, value) in pairs {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{}:{name}{}:{value}", name.len(), value.len());
+    }
+    text
 }

@@ -8,7 +8,7 @@ use super::connection::ConnectionSpec;
 use super::edges::choose;
 use super::memory::Memory;
 use super::metric::{Identity, Measure, MetricQuery};
-use super::query::{Ask, Fetched, Parts, Round, Shape, Starts, shapes};
+use super::query::{Ask, Fetched, Parts, Rendered, Round, Shape, Starts, shapes};
 use super::reply::gap;
 use super::subscription::{Answer, Collected, Costs, Subscription};
 use super::tally::{Frame, Progress, Sides};
@@ -25,6 +25,7 @@ pub struct Plane {
     costs: Costs,
     memory: Memory,
     parts: Parts,
+    rendered: Rendered,
     counted: HashMap<(String, String), Counted>,
     last: Option<i64>,
 }
@@ -55,6 +56,7 @@ impl Plane {
             costs: Costs::default(),
             memory: Memory::default(),
             parts: Parts::default(),
+            rendered: Rendered::default(),
             counted: HashMap::new(),
             last: None,
         })
@@ -136,7 +138,10 @@ impl Plane {
             to,
             now: now.0,
         };
-        let fetched = round.fetch(&asks, &mut self.parts, &mut self.costs).await;
+        self.rendered.begin();
+        let fetched = round
+            .fetch(&asks, &mut self.parts, &mut self.costs, &mut self.rendered)
+            .await;
         self.memory.begin();
         let dealt = self.deal(fetched, &books, to);
         self.read_starts(&round, &dealt).await;

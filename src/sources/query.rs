@@ -4,7 +4,7 @@
 //! same shape share one query per tick. A query whose answer is too large is halved by namespace
 //! until it fits, and the parts are remembered, so that one tenant's series never blind another.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use super::connection::ConnectionSpec;
 use super::edges::spellings;
 use super::metric::{Identity, Measure};
 use super::reply::{Series, decode, failed, gap};
-use super::selector::{Comparison, Op, Selector, one_of};
+use super::selector::{Comparison, Op, Selector, SelectorError, one_of};
 use super::subscription::{Costs, Subscription};
 use crate::decision::{Gap, GapKind};
 use crate::http::{self, Client};
@@ -143,6 +143,29 @@ impl Parts {
     }
 }
 
+/// Selectors as they were rendered in this tick and the one before: to prove that a text parses back
+/// compiles its regular expressions, which name every workload of the fleet.
+#[derive(Default)]
+pub(super) struct Rendered {
+    texts: HashMap<(Selector, Vec<Comparison>), String>,
+    before: HashMap<(Selector, Vec<Comparison>), String>,
+}
+
+impl Rendered {
+    /// Begins a tick: what was not asked for in the one before is forgotten.
+    pub(super) fn begin(&mut self) {
+        self.before = std::mem::take(&mut self.texts);
+    }
+
+    fn of(&mut self, selector: &Selector, added: Vec<Comparison>) -> Result<String, SelectorError> {
+        let wanted = (selector.clone(), added);
+        let known = self.texts.get(&wanted).cloned().or_else(|| self.before.remove(&wanted));
+        let text = known.map_or_else(|| selector.render(&wanted.1), Ok)?;
+        self.texts.insert(wanted, text.clone());
+        Ok(text)
+    }
+}
+
 /// Targets whose process start would tell more about a counter.
 #[derive(Default)]
 pub(super) struct Starts {
@@ -186,6 +209,7 @@ impl Round<'_> {
         asks: &BTreeMap<Shape, Ask>,
         parts: &mut Parts,
         costs: &mut Costs,
+        rendered: &mut Rendered,
     ) -> Vec<Fetched> {
         let mut queue: Vec<(&Shape, &Ask, BTreeSet<String>)> = Vec::new();
         for (shape, ask) in asks {
@@ -195,9 +219,15 @@ impl Round<'_> {
         let mut done: Vec<Fetched> = Vec::new();
         let mut fitting: BTreeMap<&Shape, (Vec<BTreeSet<String>>, bool)> = BTreeMap::new();
         while !queue.is_empty() {
-            let sent = queue.drain(..).map(|(shape, ask, group)| async move {
-                let (result, bytes) = self.ask(shape, ask, &group).await;
-                (shape, ask, group, result, bytes)
+            let sent = queue.drain(..).map(|(shape, ask, group)| {
+                let text = self.text(shape, ask, &group, rendered);
+                async move {
+                    let (result, bytes) = match text {
+                        Ok(text) => self.send(&text).await,
+                        Err(gap) => (Err(gap), 0),
+                    };
+                    (shape, ask, group, result, bytes)
+                }
             });
             let answers: Vec<_> = futures::stream::iter(sent.collect::<Vec<_>>())
                 .buffer_unordered(AT_ONCE)
@@ -240,16 +270,9 @@ impl Round<'_> {
         ask.gates.iter().filter(inside).copied().collect()
     }
 
-    async fn ask(&self, shape: &Shape, ask: &Ask, group: &BTreeSet<String>) -> (Result<Vec<Series>, Gap>, u64) {
-        match self.text(shape, ask, group) {
-            Ok(text) => self.send(&text).await,
-            Err(gap) => (Err(gap), 0),
-        }
-    }
-
     /// The query of a shape for the gates of some namespaces. Its window goes back three scrapes
     /// before the part that is counted, so that every live series has a sample to count from.
-    fn text(&self, shape: &Shape, ask: &Ask, group: &BTreeSet<String>) -> Result<String, Gap> {
+    fn text(&self, shape: &Shape, ask: &Ask, group: &BTreeSet<String>, rendered: &mut Rendered) -> Result<String, Gap> {
         let gates: Vec<&Subscription> = self
             .within(ask, group)
             .into_iter()
@@ -261,7 +284,7 @@ impl Round<'_> {
             .map(|book| book.comparisons(&gates))
             .unwrap_or_default();
         added.extend(ask.comparisons());
-        let selector = shape.selector.render(&added);
+        let selector = rendered.of(&shape.selector, added);
         let mut text = selector.map_err(|error| gap(GapKind::QueryError, &error.to_string()))?;
         let _ = write!(text, "[{}s]", self.window(ask.since.unwrap_or(self.to)));
         if text.len() > LONGEST_QUERY {

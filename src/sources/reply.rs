@@ -56,9 +56,30 @@ struct Data {
 struct Row {
     metric: Labels,
     #[serde(default)]
-    values: Vec<(f64, String)>,
+    values: Vec<(f64, Written)>,
     #[serde(default)]
     histograms: Vec<serde::de::IgnoredAny>,
+}
+
+/// A value as Prometheus writes it, as text; `None` for text that is no number.
+struct Written(Option<f64>);
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl serde::de::Visitor<'_> for Text {
+            type Value = Written;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a value as text")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Written, E> {
+                Ok(Written(text.parse().ok()))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
 }
 
 /// A gap whose text is fit for a status: one line, bounded.
@@ -77,7 +98,7 @@ pub(super) fn failed(error: &http::Error) -> Gap {
         http::Error::Timeout { .. } => GapKind::Timeout,
         http::Error::Oversized { .. } => GapKind::Oversized,
         http::Error::Unreachable { .. } | http::Error::Address(_) => GapKind::Unreachable,
-        http::Error::Credential(_) => GapKind::Unauthorized,
+        http::Error::Credential(_) | http::Error::Unaccepted { .. } => GapKind::Unauthorized,
         http::Error::Broken { .. } => GapKind::QueryError,
     };
     gap(kind, &error.to_string())
@@ -124,11 +145,11 @@ fn series(row: Row) -> Result<Series, Gap> {
         .values
         .iter()
         .map(|(at, value)| {
-            let value = value.parse().map_err(|_| ());
-            value.map(|value| Sample { at: millis(*at), value })
+            let sample = |value| Sample { at: millis(*at), value };
+            value.0.map(sample)
         })
-        .collect::<Result<Vec<_>, ()>>()
-        .map_err(|()| gap(GapKind::NotACount, "a sample of the answer is not a number"))?;
+        .collect::<Option<Vec<_>>>()
+        .ok_or_else(|| gap(GapKind::NotACount, "a sample of the answer is not a number"))?;
     Ok(Series {
         labels: row.metric,
         samples,

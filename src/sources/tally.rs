@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::arms::Labels;
 use super::connection::ConnectionSpec;
 use super::counter::{Doubt, Growth, Span, growth};
 use super::edges::Edge;
@@ -253,15 +252,14 @@ impl Frame<'_> {
     /// Requests above each edge: those of a histogram's last bucket that are not at or below it.
     fn tails(&self, tails: &Tails, buckets: &[&Track]) -> Result<Count, Gap> {
         let edges = tails.edges.as_deref().unwrap_or_default();
-        let mut histograms: BTreeMap<Labels, Histogram<'_>> = BTreeMap::new();
+        let mut histograms: BTreeMap<&str, Histogram<'_>> = BTreeMap::new();
         let mut count = Count::default();
         for track in buckets {
-            let mut labels = track.labels.clone();
-            let edge = labels.remove("le").and_then(|le| le.parse().ok());
+            let edge = track.labels.get("le").and_then(|le| le.parse().ok());
             let edge = edge.ok_or_else(|| gap(GapKind::QueryError, "a bucket without a readable label le"))?;
             let grown = self.rise(track)?;
             count.based |= grown.based;
-            let histogram = histograms.entry(labels).or_insert_with(|| Histogram {
+            let histogram = histograms.entry(&track.histogram).or_insert_with(|| Histogram {
                 track,
                 risen: BTreeMap::new(),
             });
