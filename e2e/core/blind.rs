@@ -111,6 +111,9 @@ async fn metrics_that_vanish_are_no_evidence_and_a_quiet_service_is_too_few() {
         space.world().rate(0.0);
         space.ask("Retry").await;
         at_weight(space, 5).await;
+        space
+            .until_gate("the status follows", |status| status["weight"] == 5)
+            .await;
         let since = Instant::now();
         while since.elapsed() < Duration::from_secs(20) {
             let status = space.the("ReleaseGate", "checkout").await["status"].clone();

@@ -142,16 +142,19 @@ impl Operator {
 
     /// Its own numbers, as Prometheus reads them.
     pub async fn metrics(&self) -> String {
-        let answer = reqwest::get(format!("{}/metrics", self.url)).await.expect("an answer");
-        answer.text().await.expect("text")
+        self.numbers().await.expect("an answer")
     }
 
-    /// Waits until it leads.
+    async fn numbers(&self) -> Result<String, reqwest::Error> {
+        reqwest::get(format!("{}/metrics", self.url)).await?.text().await
+    }
+
+    /// Waits until it leads; it may not even listen yet.
     pub async fn until_leading(&self) {
         eventually("the operator leads", PATIENCE, async || {
-            let metrics = self.metrics().await;
-            let leads = metrics.lines().any(|line| line == "tollgate_leader 1");
-            if leads { Ok(()) } else { Err("it does not".to_owned()) }
+            let numbers = self.numbers().await.map_err(|error| error.to_string())?;
+            let leads = numbers.lines().any(|line| line == "tollgate_leader 1");
+            leads.then_some(()).ok_or_else(|| "it does not".to_owned())
         })
         .await;
     }
