@@ -3,7 +3,7 @@
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::core::endings::delete_gate;
+use crate::core::endings::{delete_gate, left_paused};
 use crate::core::passing::{WHOLE, nothing_is_left};
 use crate::core::{at_weight, lingering};
 use crate::support::objects::image;
@@ -133,16 +133,7 @@ async fn a_gate_deleted_in_flight_leaves_the_unproven_template_paused() {
         space.push("v2").await;
         at_weight(space, 25).await;
         delete_gate(space).await;
-        nothing_is_left(space).await;
-        let live = space.the("Deployment", "checkout").await;
-        assert!(live["metadata"]["labels"].is_null(), "{live}");
-        assert_eq!(live["spec"]["paused"], true, "left plainly paused");
-        let note = &live["metadata"]["annotations"]["tollgate.dev/left-paused"];
-        assert!(
-            note.as_str().is_some_and(|note| note.contains("rollout resume")),
-            "and says so: {note}"
-        );
-        assert_eq!(space.asked_for().await, [image("v1")], "not rolled out");
+        left_paused(space).await;
     })
     .await;
 }

@@ -99,11 +99,15 @@ async fn remove(context: &Context, gate: &GateKey, action: &GateAction) {
     }
 }
 
+/// Whether a request is one to this gate.
+#[must_use]
+pub fn is_asked_of(action: &GateAction, gate: &GateKey) -> bool {
+    action.namespace().as_deref() == Some(gate.namespace.as_str()) && action.spec.gate == gate.name
+}
+
 /// What was asked of a gate.
 fn asked_of(mut actions: Vec<Arc<GateAction>>, gate: &GateKey) -> Vec<Arc<GateAction>> {
-    actions.retain(|action| {
-        action.namespace().as_deref() == Some(gate.namespace.as_str()) && action.spec.gate == gate.name
-    });
+    actions.retain(|action| is_asked_of(action, gate));
     actions
 }
 
@@ -157,6 +161,7 @@ mod tests {
             assert_eq!(names, oldest, "{answered} answered");
         }
     }
+
     #[test]
     fn what_was_asked_of_other_gates_stays_when_a_gate_goes() {
         let gate = |namespace: &str, name: &str| GateKey {

@@ -27,11 +27,10 @@ const ALIVE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// When the configuration names files that cannot be read, or credentials that cannot be used.
-pub fn client(mut config: Config) -> Result<Client, kube::Error> {
-    config.default_retry = false;
+pub fn client(config: Config) -> Result<Client, kube::Error> {
     let detour = config.proxy_url.is_some() || config.tls_server_name.is_some();
     if detour {
-        return Ok(ClientBuilder::try_from(config)?.with_layer(&crash::Layer).build());
+        return plain(config);
     }
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
@@ -54,6 +53,15 @@ pub fn client(mut config: Config) -> Result<Client, kube::Error> {
         .service(http);
     let client = ClientBuilder::new(service, config.default_namespace);
     Ok(client.with_layer(&crash::Layer).build())
+}
+
+/// The same as it comes with `kube`, over HTTP/1.1 with the timeouts of the configuration.
+///
+/// # Errors
+/// As [`client`].
+pub fn plain(mut config: Config) -> Result<Client, kube::Error> {
+    config.default_retry = false;
+    Ok(ClientBuilder::try_from(config)?.with_layer(&crash::Layer).build())
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::api::{GateAction, ReleaseGate, labels};
 use crate::decision::{CanaryFact, Facts, Millis, Request, RouteFact, Split, Stage, State};
 use crate::routers;
 
+use super::answers;
 use super::canary;
 use super::capacity;
 use super::context::{Context, Error, bounded};
@@ -16,7 +17,7 @@ use super::frozen::Frozen;
 use super::memory::GateKey;
 use super::rest;
 use super::survey;
-use super::watch::Workload;
+use super::watch::{RouteKey, Workload};
 use super::workload::SHOWN;
 
 /// One gate with what was read for it.
@@ -115,14 +116,14 @@ async fn routes(context: &Context, subject: &Subject<'_>, begins: bool) -> Resul
                 let read = context.router(&subject.key.namespace).read(reference).await?;
                 let read = read.map(Arc::new);
                 if let Some(route) = &read {
-                    context.routes.note(key, Arc::clone(route));
+                    context.routes.note(key.clone(), Arc::clone(route));
                 }
                 read
             }
             known => known,
         };
         facts.push(match route {
-            Some(route) => said(context, subject, route, &pair),
+            Some(route) => said(context, subject, (key, route), &pair),
             None if begins => RouteFact {
                 split: Split::Missing,
                 mark: None,
@@ -139,24 +140,24 @@ async fn routes(context: &Context, subject: &Subject<'_>, begins: bool) -> Resul
 }
 
 /// What a route says about the pair; a version is looked through once.
-fn said(context: &Context, subject: &Subject<'_>, route: Arc<Value>, pair: &routers::Pair) -> RouteFact {
+fn said(
+    context: &Context,
+    subject: &Subject<'_>,
+    (key, route): (RouteKey, Arc<Value>),
+    pair: &routers::Pair,
+) -> RouteFact {
     let uid = subject.gate.uid().unwrap_or_default();
     let known = context.memory.read(&subject.key, &uid, |known| {
-        let same = |read: &&(Arc<Value>, _, _)| Arc::ptr_eq(&read.0, &route) && read.1 == *pair;
-        known.read.iter().find(same).map(|(_, _, fact)| fact.clone())
+        let (read, of, fact) = known.said.get(&key)?;
+        (Arc::ptr_eq(read, &route) && of == pair).then(|| fact.clone())
     });
     known.unwrap_or_else(|| {
         let fact = routers::facts(Some(&route), pair);
         context.memory.update(&subject.key, &uid, |known| {
-            known.read.retain(|(read, _, _)| !is_same_route(read, &route));
-            known.read.push((route, pair.clone(), fact.clone()));
+            known.said.insert(key, (route, pair.clone(), fact.clone()));
         });
         fact
     })
-}
-
-fn is_same_route(one: &Value, other: &Value) -> bool {
-    one["kind"] == other["kind"] && one["metadata"]["name"] == other["metadata"]["name"]
 }
 
 /// Forgets the routes of a gate at rest: without a split they are not watched, and what is known of
@@ -177,7 +178,7 @@ pub fn forget_routes(context: &Context, subject: &Subject<'_>) {
 
 /// The key of a gate's route.
 #[must_use]
-pub fn route_key(subject: &Subject<'_>, kind: &str, name: &str) -> (String, String, String) {
+pub fn route_key(subject: &Subject<'_>, kind: &str, name: &str) -> RouteKey {
     (subject.key.namespace.clone(), kind.to_owned(), name.to_owned())
 }
 
@@ -252,8 +253,7 @@ async fn blocked(context: &Context, subject: &Subject<'_>) -> Result<Option<crat
 /// The oldest request that has not been answered.
 fn request(context: &Context, subject: &Subject<'_>) -> Option<Request> {
     let ours = |action: &GateAction| {
-        action.namespace().as_deref() == Some(subject.key.namespace.as_str())
-            && action.spec.gate == subject.key.name
+        answers::is_asked_of(action, &subject.key)
             && action.status.as_ref().is_none_or(|status| status.answer.is_none())
             && !context.answered(action)
     };

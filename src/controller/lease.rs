@@ -14,12 +14,12 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
-use kube::client::ClientBuilder;
 use kube::{Api, Client, Config};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::connection;
 use super::crash::{self, Write};
 
 /// Which lease, who we are, and the times.
@@ -106,11 +106,10 @@ impl Settings {
     /// # Errors
     /// When the configuration of the cluster cannot be used.
     pub fn client(&self, mut config: Config) -> Result<Client, kube::Error> {
-        config.default_retry = false;
         config.connect_timeout = Some(self.call());
         config.read_timeout = Some(self.renew);
         config.write_timeout = Some(self.renew);
-        Ok(ClientBuilder::try_from(config)?.with_layer(&crash::Layer).build())
+        connection::plain(config)
     }
 
     /// The longest one call may take: three slow ones still fit into the renew deadline.

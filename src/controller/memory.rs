@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use crate::api::GateStatus;
 use crate::decision::{Millis, Reason, Record, RouteFact, State};
-
 use crate::routers::Pair;
 
 use super::frozen::{Asked, Frozen};
+use super::watch::RouteKey;
 use super::workload::Built;
 
 /// Namespace and name of a gate.
@@ -53,8 +53,8 @@ pub struct Known {
     /// The canary's pods that were asked for last: for which attempt, how many, and when. The watch
     /// may not show it yet.
     pub asked: Option<(i64, i64, Millis)>,
-    /// What the newest known versions of its routes say.
-    pub read: Vec<(Arc<Value>, Pair, RouteFact)>,
+    /// What the newest known versions of its routes say about its pair.
+    pub said: HashMap<RouteKey, (Arc<Value>, Pair, RouteFact)>,
     /// When the canary was removed: the watch may still show it.
     pub removed: Option<Millis>,
     /// Decisions of the attempt in flight that changed something, oldest first, at most 20.
@@ -182,7 +182,7 @@ impl Memory {
         let mut memory = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = memory.get_mut(key) {
             (known.built, known.preflight, known.unscaled, known.asked) = (None, None, None, None);
-            (known.frozen, known.records, known.read) = (None, Vec::new(), Vec::new());
+            (known.frozen, known.records, known.said) = (None, Vec::new(), HashMap::new());
         }
     }
 

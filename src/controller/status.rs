@@ -327,35 +327,37 @@ fn weight(facts: &Facts, decision: &Decision) -> u8 {
 /// Why, with names and numbers.
 fn message(context: &Context, subject: &Subject<'_>, facts: &Facts, decision: &Decision) -> String {
     let uid = subject.gate.uid().unwrap_or_default();
-    let (recorded, blocked) = context.memory.read(&subject.key, &uid, |known| {
-        let findings = known.preflight.as_ref().map(|found| found.findings.join("; "));
-        let recorded = known.records.last().map(|record| record.rule.clone());
-        (recorded, findings.filter(|findings| !findings.is_empty()))
-    });
+    let blocked = || {
+        let found = |known: &Known| Some(known.preflight.as_ref()?.findings.join("; "));
+        let found = context.memory.read(&subject.key, &uid, found);
+        found.filter(|findings| !findings.is_empty())
+    };
     let marked = || {
         facts
             .routes
             .iter()
             .find_map(|route| Some(route.mark.as_ref()?.record.rule.clone()))
     };
-    let recorded = recorded.or_else(marked);
-    let judged = facts
-        .judged
-        .as_ref()
-        .map(|judged| judged.rule.clone())
-        .filter(|rule| !rule.is_empty());
+    let recorded = || {
+        let newest = |known: &Known| known.records.last().map(|record| record.rule.clone());
+        context.memory.read(&subject.key, &uid, newest).or_else(marked)
+    };
+    let judged = || {
+        let rule = facts.judged.as_ref().map(|judged| judged.rule.clone());
+        rule.filter(|rule| !rule.is_empty())
+    };
     let told = match decision.reason {
-        Reason::Preflight => blocked,
+        Reason::Preflight => blocked(),
         Reason::Rejected => {
-            recorded.map(|rule| format!("{}. {}", rule.trim_end_matches('.'), decision.reason.sentence()))
+            recorded().map(|rule| format!("{}. {}", rule.trim_end_matches('.'), decision.reason.sentence()))
         }
         Reason::NoEvidence => decision
             .state
             .attempt
             .as_ref()
             .and_then(|attempt| crate::decision::blindness(&subject.frozen.plan, attempt, facts, context.now())),
-        _ if decision.outcome == Outcome::Abort => recorded,
-        Reason::Safe | Reason::NoHarm => judged,
+        _ if decision.outcome == Outcome::Abort => recorded(),
+        Reason::Safe | Reason::NoHarm => judged(),
         _ => None,
     };
     clipped(&told.unwrap_or_else(|| decision.reason.sentence().to_owned()))

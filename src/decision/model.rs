@@ -383,6 +383,16 @@ const SOME: Faults = Faults {
     pushes: 0,
 };
 
+/// Two templates are pushed while the lease moves, and nothing else goes wrong.
+const PUSHED: Faults = Faults {
+    aborts: 0,
+    flips: 0,
+    stale_reads: 0,
+    crashes: 0,
+    pushes: 2,
+    ..SOME
+};
+
 /// The states visited, and each property that fails with the events that lead there.
 fn check(mutant: Mutant, routes: usize, faults: Faults) -> (usize, Vec<(&'static str, Vec<Event>)>) {
     let checker = Shell { mutant, routes, faults }
@@ -454,17 +464,7 @@ fn in_no_order_of_events_does_the_shell_raise_after_an_abort_or_leave_traffic_be
         ),
         // after the commit point another template is pushed, and then again the one on trial, while the
         // lease moves: one replica goes back to stable, the other releases the hold
-        (
-            1,
-            Faults {
-                aborts: 0,
-                flips: 0,
-                stale_reads: 0,
-                crashes: 0,
-                pushes: 2,
-                ..SOME
-            },
-        ),
+        (1, PUSHED),
         // two routes are two writes
         (
             2,
@@ -491,23 +491,15 @@ fn without_any_one_of_its_guards_the_shell_is_caught() {
         crashes: 0,
         ..SOME
     };
-    let pushed = Faults {
-        aborts: 0,
-        flips: 0,
-        stale_reads: 0,
-        crashes: 0,
-        pushes: 2,
-        ..SOME
-    };
     for (mutant, faults, caught) in [
         (Mutant::NoFence, SOME, LATE),
         (Mutant::NoCompareAndSwap, SOME, LATE),
         (Mutant::AuditAfterWrite, SOME, UNAUDITED),
         (Mutant::NoWeightZeroOnceAborted, edited, EXPOSED),
         (Mutant::FenceOnlyWhereWritten, SOME, LATE),
-        (Mutant::NoLeaseToTakeBack, pushed, RETREAT),
-        (Mutant::NoLeaseToRelease, pushed, RETREAT),
-        (Mutant::NoLeaseToRelease, pushed, EARLY),
+        (Mutant::NoLeaseToTakeBack, PUSHED, RETREAT),
+        (Mutant::NoLeaseToRelease, PUSHED, RETREAT),
+        (Mutant::NoLeaseToRelease, PUSHED, EARLY),
     ] {
         let (_, wrong) = check(mutant, 1, faults);
         assert!(wrong.iter().any(|(name, _)| *name == caught), "{mutant:?}: {wrong:?}");
