@@ -27,6 +27,7 @@ judge-bench: ## How often the judge is wrong and how fast it is right, beside it
 
 deny: ## Licences, bans and sources of everything in the tree
 	@e2e/tools cargo-deny
+	cargo fetch --locked
 	"$$(e2e/tools --path cargo-deny)" --offline check licenses bans sources
 
 docs: ## The documentation builds without warnings

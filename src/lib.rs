@@ -7,6 +7,7 @@
 //! - [`decision`]: words and units, evidence, the plan, and the machine that decides. Pure.
 //! - [`judge`]: statistics, from counts to a verdict. Pure.
 //! - [`api`]: the four kinds people type, and how they are parsed.
+//! - [`trial`]: one release on trial: a frozen plan and ticks of evidence in, a verdict out. Pure.
 //! - [`controller`]: watch, gather, decide, apply, record; the only room that writes to the cluster.
 //! - [`routers`]: reads and writes the traffic split.
 //! - [`sources`]: where evidence comes from.
@@ -32,6 +33,7 @@ pub mod routers;
 pub mod serve;
 pub mod sources;
 pub mod telemetry;
+pub mod trial;
 
 #[cfg(test)]
 mod readme;

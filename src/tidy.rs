@@ -15,12 +15,13 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("routers", &["decision"]),
     ("github", &["decision", "http"]),
     ("api", &["decision", "sources", "routers"]),
+    ("trial", &["api", "decision", "judge", "sources"]),
     ("audit", &["decision"]),
     ("serve", &["api", "decision", "audit"]),
     (
         "controller",
         &[
-            "api", "audit", "decision", "github", "http", "judge", "routers", "serve", "sources",
+            "api", "audit", "decision", "github", "http", "judge", "routers", "serve", "sources", "trial",
         ],
     ),
     (
@@ -37,6 +38,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "serve",
             "sources",
             "telemetry",
+            "trial",
         ],
     ),
     ("tidy", &[]),
@@ -44,7 +46,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that only compute: no clock, no input or output, no randomness, no log.
-const PURE: &[&str] = &["decision", "judge"];
+const PURE: &[&str] = &["decision", "judge", "trial"];
 const IMPURE: &[&str] = &[
     "SystemTime",
     "Instant::now",

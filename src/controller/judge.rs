@@ -11,9 +11,9 @@ use tokio::sync::mpsc;
 
 use crate::decision::{Judged, Millis, Stage, State};
 use crate::sources::{Answer, Subscription};
+use crate::trial::Trial;
 
 use super::context::Context;
-use super::docket::Docket;
 use super::gather::Subject;
 use super::memory::GateKey;
 
@@ -26,6 +26,18 @@ const SAVE: Millis = Millis::from_secs(60);
 pub struct Judge {
     dockets: Mutex<HashMap<GateKey, Docket>>,
     wake: mpsc::UnboundedSender<GateKey>,
+}
+
+/// One release on trial, and what is to be done about it.
+#[derive(Debug)]
+struct Docket {
+    trial: Trial,
+    /// The source it is judged by.
+    source: String,
+    /// When the newest tick was counted.
+    heard: Option<Instant>,
+    /// When its memory was saved last.
+    saved: Millis,
 }
 
 impl Judge {
@@ -45,7 +57,7 @@ impl Judge {
     /// What was last said about a gate's release.
     #[must_use]
     pub fn judged(&self, key: &GateKey) -> Option<Judged> {
-        self.locked().get(key)?.judged.clone()
+        self.locked().get(key)?.trial.judged.clone()
     }
 
     /// When the newest tick of a gate's release was counted.
@@ -74,14 +86,22 @@ impl Judge {
         let mut dockets = self.locked();
         if dockets
             .get(&subject.key)
-            .is_none_or(|docket| docket.epoch != attempt.epoch)
+            .is_none_or(|docket| docket.trial.epoch != attempt.epoch)
         {
             let Some(frozen) = context.frozen(subject, attempt.epoch) else {
                 return;
             };
-            let source = context.asked(&frozen.spec.analysis).name;
-            match Docket::open(&subject.key, &frozen, (source, context.now())) {
-                Ok(docket) => dockets.insert(subject.key.clone(), docket),
+            let gate = (subject.key.namespace.as_str(), subject.key.name.as_str());
+            match Trial::open(gate, &frozen.spec, frozen.judge_state.as_deref()) {
+                Ok(trial) => {
+                    let docket = Docket {
+                        trial,
+                        source: context.asked(&frozen.spec.analysis).name,
+                        heard: None,
+                        saved: context.now(),
+                    };
+                    dockets.insert(subject.key.clone(), docket)
+                }
                 Err(error) => {
                     tracing::error!(gate = %subject.key, %error, "the analysis cannot begin");
                     return;
@@ -89,14 +109,14 @@ impl Judge {
             };
         }
         if let (Some(docket), Some(step)) = (dockets.get_mut(&subject.key), step) {
-            docket.begin_step(step, attempt.since);
+            docket.trial.begin_step(step, attempt.since);
         }
     }
 
     /// The judge's memory of a release, for its CanaryAnalysis.
     #[must_use]
     pub fn snapshot(&self, key: &GateKey) -> Option<String> {
-        self.locked().get(key)?.snapshot()
+        self.locked().get(key)?.trial.snapshot()
     }
 
     /// Releases whose memory is due to be saved; they count as saved from now on.
@@ -133,14 +153,14 @@ impl Judge {
         let dockets = self.locked();
         let asking = dockets.iter().filter(|(_, docket)| docket.source == source);
         asking
-            .map(|(key, docket)| (key.clone(), docket.subscription.clone()))
+            .map(|(key, docket)| (key.clone(), docket.trial.subscription.clone()))
             .collect()
     }
 
     /// Counts what a source answered about one release, and wakes its gate.
     pub fn observe(&self, key: &GateKey, answers: Vec<Answer>) {
         if let Some(docket) = self.locked().get_mut(key) {
-            docket.observe(answers);
+            docket.trial.observe(answers);
             docket.heard = Some(Instant::now());
             // Nobody listens only when the controller has ended.
             let _ = self.wake.send(key.clone());

@@ -10,9 +10,6 @@ pub mod certificate;
 pub mod connection;
 pub mod context;
 pub mod crash;
-pub mod docket;
-#[cfg(test)]
-mod docket_tests;
 pub mod drift;
 pub mod events;
 pub mod frozen;

@@ -9,9 +9,7 @@ use crate::api::{CanaryAnalysis, CanaryAnalysisSpec};
 use crate::decision::{Arm, Evidence, Judged, Millis, Plan, Reason, Tick, Verdict};
 use crate::sources::Answer;
 
-use super::docket::{Docket, plans, questions};
-use super::frozen::Frozen;
-use super::memory::GateKey;
+use super::{Trial, plans, questions};
 
 /// A ratio and a histogram by selectors of their own, everything else by default.
 fn spec() -> Value {
@@ -198,28 +196,15 @@ fn a_metric_has_as_many_tails_as_its_question_counts() {
 const BEGIN: Millis = Millis::from_secs(1_000_000);
 
 /// A trial by this plan, at its first step.
-fn opened(spec: &Value) -> Docket {
-    let spec = read(spec).sealed();
-    let frozen = Frozen {
-        plan: spec.plan().expect("a plan"),
-        stable_pods: 2,
-        judge_state: None,
-        decided: vec![],
-        object: None,
-        spec,
-    };
-    let key = GateKey {
-        namespace: "shop".into(),
-        name: "checkout".into(),
-    };
-    let mut docket = Docket::open(&key, &frozen, ("prometheus".into(), BEGIN)).expect("a docket");
-    docket.begin_step(0, BEGIN);
-    docket
+fn opened(spec: &Value) -> Trial {
+    let mut trial = Trial::open(("shop", "checkout"), &read(spec).sealed(), None).expect("a trial");
+    trial.begin_step(0, BEGIN);
+    trial
 }
 
 /// What is said of a canary that fails more often than stable, tick by tick.
 fn judged(spec: &Value) -> Judged {
-    let mut docket = opened(spec);
+    let mut trial = opened(spec);
     let arm = |bad, total| Arm {
         events: vec![bad],
         total,
@@ -231,13 +216,13 @@ fn judged(spec: &Value) -> Judged {
             baseline: arm(57.0, 1900.0),
             baseline_pods: vec![],
         };
-        docket.observe(vec![Answer {
+        trial.observe(vec![Answer {
             evidence: Evidence::Complete(tick),
             edges: None,
             age: None,
         }]);
     }
-    docket.judged.expect("judged")
+    trial.judged.expect("judged")
 }
 
 #[test]
@@ -272,7 +257,7 @@ fn the_memory_of_the_largest_analysis_fits_into_its_field() {
         json!({"name": format!("{number}{}", "m".repeat(51)), "histogram": {"selector": "pay_seconds", "edges": edges}})
     };
     spec["analysis"]["metrics"] = (0..10).map(metric).collect();
-    let mut docket = opened(&spec);
+    let mut trial = opened(&spec);
     let arm = |share: f64, total: f64| Arm {
         events: [0.5, 0.4, 0.3, 0.2, 0.1]
             .map(|tail| (tail * share * total).floor())
@@ -292,8 +277,8 @@ fn the_memory_of_the_largest_analysis_fits_into_its_field() {
             edges: None,
             age: None,
         };
-        docket.observe(vec![answer; 10]);
+        trial.observe(vec![answer; 10]);
     }
-    let memory = docket.snapshot().expect("a memory");
+    let memory = trial.snapshot().expect("a memory");
     assert!(memory.len() <= 49_152, "{} bytes", memory.len());
 }
