@@ -47,22 +47,26 @@ impl Flow {
 /// What the gateway knows, by app.
 pub type World = Arc<Mutex<HashMap<String, Flow>>>;
 
+/// When pods became ready, by namespace.
+pub type Ready = Arc<Mutex<HashMap<String, Vec<SystemTime>>>>;
+
 /// Makes every pod ready in time.
-pub async fn kubelet(client: Client) {
+pub async fn kubelet(client: Client, ready: Ready) {
     let mut seen = HashSet::new();
     let pods = watcher(Api::<Pod>::all(client.clone()), watcher::Config::default());
     let watched = pods.default_backoff().applied_objects().try_for_each(|pod| {
         if seen.insert(pod.uid()) {
-            tokio::spawn(make_ready(client.clone(), pod));
+            tokio::spawn(make_ready(client.clone(), pod, ready.clone()));
         }
         std::future::ready(Ok(()))
     });
     watched.await.expect("the watch of pods");
 }
 
-async fn make_ready(client: Client, pod: Pod) {
+async fn make_ready(client: Client, pod: Pod, ready: Ready) {
     tokio::time::sleep(READY).await;
-    let api: Api<Pod> = Api::namespaced(client, &pod.namespace().unwrap_or_default());
+    let namespace = pod.namespace().unwrap_or_default();
+    let api: Api<Pod> = Api::namespaced(client, &namespace);
     let now = k8s_openapi::jiff::Timestamp::now().to_string();
     let condition = |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": now});
     let conditions: Vec<_> = ["Initialized", "ContainersReady", "Ready"].map(condition).into();
@@ -71,7 +75,10 @@ async fn make_ready(client: Client, pod: Pod) {
         .patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(&status))
         .await
     {
-        Ok(_) => {}
+        Ok(_) => {
+            let mut ready = ready.lock().unwrap();
+            ready.entry(namespace).or_default().push(SystemTime::now());
+        }
         Err(kube::Error::Api(status)) if status.code == 404 => {}
         Err(error) => panic!("pod {}: {error}", pod.name_any()),
     }

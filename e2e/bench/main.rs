@@ -81,6 +81,7 @@ struct Bench {
     operator: Operator,
     audit: AuditLog,
     world: fakes::World,
+    ready: fakes::Ready,
     report: report::Report,
     apps: Vec<App>,
     rest: u64,
@@ -101,8 +102,9 @@ async fn main() {
 
     let client = Client::try_default().await.expect("the rig");
     let world = fakes::World::default();
+    let ready = fakes::Ready::default();
     let fakes = [
-        tokio::spawn(fakes::kubelet(client.clone())),
+        tokio::spawn(fakes::kubelet(client.clone(), ready.clone())),
         tokio::spawn(fakes::gateway(client.clone(), world.clone())),
         tokio::spawn(exporter::serve(world.clone())),
     ];
@@ -116,13 +118,17 @@ async fn main() {
         rest: scale.rest,
         client,
         world,
+        ready,
     };
     bench.grow(1).await;
     bench.rest("1 gate", MEMORY[0]).await;
     if scale.releases > 0 {
+        bench.roll_out(scale.releases).await;
+        bench.release("1 release", "app:v2").await;
         bench.grow(scale.releases).await;
         bench.rest(&format!("{} gates", scale.releases), MEMORY[0]).await;
-        bench.release().await;
+        let what = format!("{} releases at once", scale.releases);
+        bench.release(&what, "app:v3").await;
         bench.abort(scale.aborts).await;
     }
     bench.crowd("resting", scale.idle, false).await;

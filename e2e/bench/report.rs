@@ -114,7 +114,8 @@ impl Report {
 }
 
 /// The value below which this share of all lies; not a number, when there are none.
-pub fn quantile(values: &mut [f64], share: f64) -> f64 {
+pub fn quantile(values: &[f64], share: f64) -> f64 {
+    let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     let place = (share * values.len() as f64).ceil() as usize;
     values.get(place.saturating_sub(1)).copied().unwrap_or(f64::NAN)
