@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::condition::Condition;
 use super::policy::{Analysis, Deadlines, Policy, Step};
 use super::release_gate::Canary;
-use crate::decision::Outcome;
+use crate::decision::{MethodName, Outcome};
 
 /// The frozen plan of one attempt. It never changes; a changed policy applies to the next attempt.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -188,6 +188,10 @@ pub struct MetricReading {
     /// The metric's name.
     #[schemars(length(min = 1, max = 52))]
     pub metric: String,
+    /// How it is judged: Sequential compares with stable, Limit with a fixed limit, MannWhitney the
+    /// ranks of a fixed window.
+    #[serde(default)]
+    pub method: MethodName,
     /// What this metric says by itself.
     pub verdict: VerdictWord,
     /// Why, in one word.
@@ -206,6 +210,14 @@ pub struct MetricReading {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 2))]
     pub interval: Option<Vec<f64>>,
+    /// Interval of the canary's rate less the baseline's: lower and upper bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 2))]
+    pub difference: Option<Vec<f64>>,
+    /// By how much more the counts vary than independent requests would, where that is more than 1:
+    /// evidence is divided by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dispersion: Option<f64>,
     /// Evidence of harm (natural logarithm) and the limit it has to reach.
     #[schemars(length(min = 2, max = 2))]
     pub harm: Vec<f64>,

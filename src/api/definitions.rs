@@ -242,7 +242,47 @@ mod tests {
             (
                 "margin and limit",
                 metric(json!({"name": "a", "ratio": errors(), "limit": "1%", "margin": {"abort": "5%"}})),
-                "a margin or a limit, not both",
+                "a metric is judged by a margin, by a limit or by mannWhitney",
+            ),
+            (
+                "limit and ranks",
+                metric(json!({"name": "a", "ratio": errors(), "limit": "1%", "mannWhitney": {}})),
+                "a metric is judged by a margin, by a limit or by mannWhitney",
+            ),
+            (
+                "failures in a row of nothing",
+                metric(json!({"name": "a", "ratio": errors(), "consecutiveFailures": 3})),
+                "consecutiveFailures counts windows above a limit",
+            ),
+            (
+                "a dispersion of ranks",
+                metric(json!({"name": "a", "ratio": errors(), "mannWhitney": {}, "dispersion": 2})),
+                "promote and dispersion belong to the comparison with stable",
+            ),
+            (
+                "a promotion by limit",
+                metric(json!({"name": "a", "ratio": errors(), "limit": "1%", "promote": "NoHarm"})),
+                "promote and dispersion belong to the comparison with stable",
+            ),
+            (
+                "a proof that is not asked for",
+                metric(json!({"name": "a", "ratio": errors(), "promote": "NoHarm", "margin": {"promote": "20%"}})),
+                "with promote: NoHarm nothing is proved within margin.promote",
+            ),
+            (
+                "too many points",
+                metric(json!({"name": "a", "ratio": errors(), "mannWhitney": {"points": 41}})),
+                "an integer from 10 to 40",
+            ),
+            (
+                "no length of a window",
+                metric(json!({"name": "a", "ratio": errors(), "mannWhitney": {"window": "soon"}})),
+                "mannWhitney.window",
+            ),
+            (
+                "no dispersion at all",
+                metric(json!({"name": "a", "ratio": errors(), "dispersion": 0})),
+                "an integer from 1 to 1000",
             ),
             (
                 "preset and selectors",
@@ -280,7 +320,7 @@ mod tests {
             (
                 "a misspelt field",
                 with("/spec/analysis", json!({"minWindows": "5m"})),
-                "one of baseline, holdback, maxWindow, metrics, minSample, minWindow, slo, source",
+                "one of baseline, holdback, maxWindow, metrics, minSample, minWindow, sampleRatio, slo, source",
             ),
             (
                 "a misspelt field in a list",

@@ -5,7 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::invalid::Invalid;
-use super::units::Share;
+use super::units::{Duration, Share};
+use crate::decision::{Millis, Promote};
 use crate::sources::{HistogramSpec, Measure, RatioPreset, RatioSpec, SpecError};
 
 /// One thing that is compared between canary and baseline: a ratio of counters, or the tail of a
@@ -14,7 +15,14 @@ use crate::sources::{HistogramSpec, Measure, RatioPreset, RatioSpec, SpecError};
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.ratio) != has(self.histogram)").message("a metric has exactly one of ratio and histogram"),
-    validation = Rule::new("!has(self.limit) || !has(self.margin)").message("a metric has a margin or a limit, not both"),
+    validation = Rule::new("(has(self.margin) ? 1 : 0) + (has(self.limit) ? 1 : 0) + (has(self.mannWhitney) ? 1 : 0) <= 1")
+        .message("a metric is judged by a margin, by a limit or by mannWhitney: by one of them"),
+    validation = Rule::new("!has(self.consecutiveFailures) || has(self.limit)")
+        .message("consecutiveFailures counts windows above a limit: it needs one"),
+    validation = Rule::new("!(has(self.limit) || has(self.mannWhitney)) || !(has(self.promote) || has(self.dispersion))")
+        .message("promote and dispersion belong to the comparison with stable: a limit and mannWhitney have none of them"),
+    validation = Rule::new("!has(self.promote) || self.promote != 'NoHarm' || !has(self.margin) || !has(self.margin.promote)")
+        .message("with promote: NoHarm nothing is proved within margin.promote: give one of them"),
 )]
 pub struct Metric {
     /// Name within the gate, as it appears in status, messages and labels.
@@ -37,10 +45,47 @@ pub struct Metric {
     /// How much worse than the baseline is tolerated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub margin: Option<Margin>,
+    /// What lets the metric pass at a step. Safe, the default: evidence that the canary is within
+    /// margin.promote. NoHarm: no sign of harm in analysis.minSample requests, which proves nothing;
+    /// it is recorded as NoHarm, with the upper bound of the ratio. The last step is always judged
+    /// so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promote: Option<Promote>,
+    /// How many events come together at most, like the attempts of one request where callers retry:
+    /// evidence is divided by it. From 1 to 1000. Default: 1. Where the source tells stable's pods
+    /// apart, what they show replaces it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub dispersion: Option<i32>,
     /// Compares the canary alone with a fixed limit instead: the largest acceptable share of bad
-    /// (or slow) requests, like 1%. A plain point estimate; no error rate is claimed for it.
+    /// (or slow) requests, like 1%. It is compared in windows of analysis.minSample requests, one
+    /// after another. A plain point estimate; no error rate is claimed for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<Share>,
+    /// How many windows in a row have to be above the limit before the release is aborted. From 1
+    /// to 100. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub consecutive_failures: Option<i32>,
+    /// Compares ranks in fixed windows instead, as Kayenta does. Every window has its own error
+    /// rate; none is claimed for the release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mann_whitney: Option<MannWhitney>,
+}
+
+/// The rank test of a fixed window: a step passes when a window did not show the canary to be
+/// worse, and a window that does aborts.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct MannWhitney {
+    /// Length of a window: at least one look for each point. Default: 30m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Duration>,
+    /// Points that a window is cut into, each compared by its share of bad requests. From 10 to 40.
+    /// Default: 30.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 40))]
+    pub points: Option<i32>,
 }
 
 /// How much worse than the baseline is tolerated, relative to it.
@@ -65,6 +110,14 @@ pub struct Margins {
     pub promote: Option<f64>,
     /// Largest acceptable share, when the metric is judged by a limit; 0 to below 1.
     pub limit: Option<f64>,
+    /// Windows in a row above the limit that abort; 1 to 100.
+    pub failures: u32,
+    /// Length and points of a window, when the metric is judged by ranks.
+    pub ranks: Option<(Millis, u32)>,
+    /// What lets the metric pass.
+    pub promotion: Promote,
+    /// Variance of the counts relative to independent requests, until it is learnt; 1 or more.
+    pub dispersion: f64,
 }
 
 impl Metric {
@@ -81,7 +134,11 @@ impl Metric {
             }),
             histogram: None,
             margin: None,
+            promote: None,
+            dispersion: None,
             limit: None,
+            consecutive_failures: None,
+            mann_whitney: None,
         }
     }
 
@@ -90,6 +147,7 @@ impl Metric {
     /// # Errors
     /// Names the field below this metric that cannot be understood.
     pub fn margins(&self) -> Result<Margins, Invalid> {
+        self.one_form()?;
         let read = |field: &str, share: Option<&Share>, fits: fn(f64) -> bool, accepted: &str| match share {
             None => Ok(None),
             Some(share) => match share.fraction() {
@@ -115,7 +173,76 @@ impl Metric {
                 |value| value < 1.0,
                 "a percentage below 100%, like 1%",
             )?,
+            failures: Self::whole("consecutiveFailures", self.consecutive_failures, (1, 100))?.unwrap_or(1),
+            ranks: self.ranks()?,
+            promotion: self.promote.unwrap_or_default(),
+            dispersion: Self::whole("dispersion", self.dispersion, (1, 1000))?.map_or(1.0, f64::from),
         })
+    }
+
+    /// One form alone, as the schema has it.
+    fn one_form(&self) -> Result<(), Invalid> {
+        let (limit, ranks) = (self.limit.is_some(), self.mann_whitney.is_some());
+        let forms = [self.margin.is_some(), limit, ranks]
+            .into_iter()
+            .filter(|form| *form)
+            .count();
+        let proof = self.margin.as_ref().is_some_and(|margin| margin.promote.is_some());
+        let clashes = [
+            (forms > 1, "margin, limit and mannWhitney", "one of them at most"),
+            (
+                self.consecutive_failures.is_some() && !limit,
+                "consecutiveFailures",
+                "a limit beside it",
+            ),
+            (
+                (limit || ranks) && (self.promote.is_some() || self.dispersion.is_some()),
+                "promote and dispersion",
+                "none of them beside limit or mannWhitney",
+            ),
+            (
+                proof && self.promote == Some(Promote::NoHarm),
+                "promote: NoHarm and margin.promote",
+                "one of them at most",
+            ),
+        ];
+        let clash = clashes.into_iter().find(|(clashes, ..)| *clashes);
+        clash.map_or(Ok(()), |(_, field, accepted)| {
+            Err(Invalid::new(field, "what is written", accepted))
+        })
+    }
+
+    fn ranks(&self) -> Result<Option<(Millis, u32)>, Invalid> {
+        let Some(given) = &self.mann_whitney else {
+            return Ok(None);
+        };
+        let window = match &given.window {
+            None => DEFAULT_WINDOW,
+            Some(length) => match length.millis() {
+                Some(length) if length.0 > 0 => length,
+                _ => {
+                    return Err(Invalid::new(
+                        "mannWhitney.window",
+                        &length.0,
+                        "a length of time like 30m",
+                    ));
+                }
+            },
+        };
+        let points = Self::whole("mannWhitney.points", given.points, (10, 40))?;
+        Ok(Some((window, points.unwrap_or(DEFAULT_POINTS))))
+    }
+
+    fn whole(field: &str, given: Option<i32>, (least, most): (u32, u32)) -> Result<Option<u32>, Invalid> {
+        let read = |value: i32| {
+            let fits = |value: &u32| (least..=most).contains(value);
+            let accepted = format!("an integer from {least} to {most}");
+            u32::try_from(value)
+                .ok()
+                .filter(fits)
+                .ok_or_else(|| Invalid::new(field, value, accepted))
+        };
+        given.map(read).transpose()
     }
 
     /// What is asked of the source.
@@ -138,5 +265,9 @@ impl Metric {
     }
 }
 
+/// Kayenta's documentation asks for at least 50 points in hours; half an hour of minutes is what
+/// a step can afford.
+const DEFAULT_WINDOW: Millis = Millis::from_secs(30 * 60);
+const DEFAULT_POINTS: u32 = 30;
 /// Evidence of more than 10 % worse aborts.
 const DEFAULT_ABORT: f64 = 0.1;

@@ -34,9 +34,9 @@ pub use evidence_source::{EvidenceSource, EvidenceSourceSpec, SourceStatus};
 pub use gate_action::{ActionStatus, Answer, GateAction, GateActionSpec};
 pub use gate_status::{AnalysisRef, AttemptStatus, GateStatus, GitHubStatus, StageWord};
 pub use invalid::Invalid;
-pub use metric::{Margin, Margins, Metric};
+pub use metric::{MannWhitney, Margin, Margins, Metric};
 pub use plan::Terms;
-pub use policy::{Analysis, Baseline, Concurrent, Deadlines, OnNoEvidence, Policy, Step};
+pub use policy::{Analysis, Baseline, Concurrent, Deadlines, OnNoEvidence, Policy, SampleRatio, Step};
 pub use record::clip;
 pub use release_gate::{
     Canary, CanaryLabels, GatewayApi, GitHub, ReleaseGate, ReleaseGateSpec, RouteKind, RouteRef, Target, Traffic,

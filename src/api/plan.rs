@@ -60,6 +60,7 @@ impl CanaryAnalysisSpec {
     /// Names the first field that cannot be understood.
     pub fn plan(&self) -> Result<Plan, Invalid> {
         let patience = patience(self.interval_seconds, self.scrape_seconds);
+        self.points()?;
         let plan = Plan {
             patience,
             ..self.terms().plan()?
@@ -72,6 +73,21 @@ impl CanaryAnalysisSpec {
                 ..plan
             }
         })
+    }
+
+    /// Every point of a window of ranks has to see at least one look.
+    fn points(&self) -> Result<(), Invalid> {
+        for (index, metric) in self.analysis.metrics.iter().enumerate() {
+            if let Ok(Some((window, points))) = metric.margins().map(|margins| margins.ranks)
+                && window.0 / i64::from(points) < self.interval_seconds * 1000
+            {
+                let field = format!("spec.analysis.metrics[{index}].mannWhitney.window");
+                let least = i64::from(points) * self.interval_seconds;
+                let accepted = format!("at least {least}s: a look for each of {points} points");
+                return Err(Invalid::new(field, format!("{}s", window.0 / 1000), accepted));
+            }
+        }
+        Ok(())
     }
 
     /// Leaves nothing to a default of later days: fills in the windows of every step, then the
@@ -375,6 +391,27 @@ mod tests {
         assert_eq!(sealed.policy_hash.len(), 64);
         let again: CanaryAnalysisSpec = serde_json::from_value(json!(sealed)).expect("as it was stored");
         assert_eq!(again.clone().sealed(), again);
+    }
+
+    #[test]
+    fn a_window_of_ranks_has_a_look_for_every_point() {
+        for (window, interval, fits) in [
+            ("30m", 60, true),
+            ("30m", 61, false),
+            ("5m", 10, true),
+            ("299s", 10, false),
+        ] {
+            let mut spec = frozen(&ten_lines());
+            spec.interval_seconds = interval;
+            let ranks = json!({"name": "a", "ratio": {"preset": "http-errors"}, "mannWhitney": {"window": window}});
+            spec.analysis.metrics = vec![serde_json::from_value(ranks).expect("a metric")];
+            assert_eq!(
+                spec.plan().is_ok(),
+                fits,
+                "{window} every {interval} s: {:?}",
+                spec.plan()
+            );
+        }
     }
 
     type Change = fn(&mut ReleaseGateSpec);

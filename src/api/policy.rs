@@ -79,6 +79,11 @@ pub struct Analysis {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub min_sample: Option<i32>,
+    /// Holds the release when the canary does not get the share of the requests that its weight
+    /// says, as the first metric counts them. Off unless written (`{}` suffices): metrics of pods
+    /// also count requests that never pass the route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample_ratio: Option<SampleRatio>,
     /// What is compared. All of them must be safe to go on; one that shows harm aborts.
     /// Default: the share of failed requests as the gateway counts them.
     #[serde(default = "default_metrics")]
@@ -113,9 +118,22 @@ impl Default for Analysis {
             min_window: five_minutes(),
             max_window: two_hours(),
             min_sample: None,
+            sample_ratio: None,
             metrics: default_metrics(),
         }
     }
+}
+
+/// An alarm for a split that is more than a tenth off. It never aborts: who is wrong is not known.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SampleRatio {
+    /// How many requests go to the same arm together: those of one connection or session where the
+    /// gateway keeps it with one arm. From 1 to 1000. Default: 100; 1 suits a gateway that splits
+    /// every request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub dispersion: Option<i32>,
 }
 
 /// What the canary is compared with. Exactly one.

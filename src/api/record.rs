@@ -67,12 +67,15 @@ impl From<&Reading> for MetricReading {
         let pair = |pair: [f64; 2]| pair.map(finite).to_vec();
         Self {
             metric: reading.metric.clone(),
+            method: reading.method,
             verdict: VerdictWord::from(&reading.verdict),
             reason: reading.verdict.reason().word().to_owned(),
             canary: pair(reading.canary),
             baseline: pair(reading.baseline),
             ratio: reading.ratio.filter(|ratio| ratio.is_finite()),
             interval: reading.interval.map(pair),
+            difference: reading.difference.map(pair),
+            dispersion: Some(finite(reading.dispersion)).filter(|dispersion| *dispersion > 1.0),
             harm: pair(reading.harm),
             safety: pair(reading.safety),
             needs_requests: reading.need.map(|need| finite(need.requests)),
@@ -151,7 +154,7 @@ mod tests {
 
     use super::*;
     use crate::api::{Condition, ConditionStatus};
-    use crate::decision::{GapKind, Millis, Need, Outcome, Reason};
+    use crate::decision::{GapKind, MethodName, Millis, Need, Outcome, Reason};
 
     /// The worst text there is: every character takes two bytes as JSON.
     fn worst(length: usize) -> String {
@@ -184,12 +187,14 @@ mod tests {
         let number = 1.234_567_890_123_456_7e-300;
         let reading = Reading {
             metric: "m".repeat(52),
+            method: MethodName::Sequential,
             verdict: Verdict::Inconclusive(Reason::RouteNotProgrammed),
             canary: [number; 2],
             baseline: [number; 2],
             ratio: Some(number),
             interval: Some([number; 2]),
-            difference: None,
+            difference: Some([number; 2]),
+            dispersion: 1.234_567_890_123_456_7e300,
             harm: [number; 2],
             safety: [number; 2],
             need: Some(Need {

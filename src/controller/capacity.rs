@@ -25,12 +25,7 @@ const SELECT_POLICY: &str = "/spec/behavior/scaleDown/selectPolicy";
 /// is any weight; never more than that size, unless stable has no pods at all.
 #[must_use]
 pub fn needed(weight: Percent, stable_at_start: i64, stable_now: i64) -> i64 {
-    if weight == Percent::ZERO {
-        return 0;
-    }
-    let base = i128::from(stable_at_start.max(stable_now).max(1));
-    let share = (base * i128::from(weight.get()) + 99) / 100;
-    i64::try_from(share).unwrap_or(i64::MAX)
+    weight.pods_of(stable_at_start.max(stable_now))
 }
 
 /// Whether a `HorizontalPodAutoscaler` or a KEDA `ScaledObject` scales this Deployment.

@@ -200,12 +200,14 @@ mod tests {
     fn reading(metric: &str, verdict: Verdict, safety: f64) -> Reading {
         Reading {
             metric: metric.to_owned(),
+            method: crate::decision::MethodName::Sequential,
             verdict,
             canary: [0.0; 2],
             baseline: [0.0; 2],
             ratio: None,
             interval: None,
             difference: None,
+            dispersion: 1.0,
             harm: [0.0; 2],
             safety: [safety, 3.0],
             need: None,

@@ -158,12 +158,27 @@ pub struct Need {
     pub seconds: Option<f64>,
 }
 
+/// How the counts of a metric became its verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum MethodName {
+    /// Evidence of harm and of safety against the baseline, valid at every look.
+    #[default]
+    Sequential,
+    /// The rank test of a fixed window, as Kayenta has it.
+    MannWhitney,
+    /// The canary's own share against a fixed limit.
+    Limit,
+}
+
 /// The numbers of one metric as people read them. They explain a verdict and never make one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Reading {
     /// The metric's name in the gate.
     pub metric: String,
+    /// How it is judged.
+    #[serde(default)]
+    pub method: MethodName,
     /// What this metric says by itself.
     pub verdict: Verdict,
     /// Canary events and requests since the step's window began; where harm is proved, since the
@@ -178,6 +193,10 @@ pub struct Reading {
     /// Interval of the canary's rate less the baseline's, for display.
     #[serde(default)]
     pub difference: Option<[f64; 2]>,
+    /// φ: variance of the counts relative to independent requests, by which evidence is divided; 1
+    /// or more.
+    #[serde(default = "independent")]
+    pub dispersion: f64,
     /// Evidence of harm, natural logarithm, and the limit it has to reach.
     pub harm: [f64; 2],
     /// Evidence of safety, natural logarithm, and the limit it has to reach.
@@ -186,6 +205,10 @@ pub struct Reading {
     pub need: Option<Need>,
     /// What is missing, when the evidence is incomplete.
     pub gaps: Vec<Gap>,
+}
+
+const fn independent() -> f64 {
+    1.0
 }
 
 /// What the judge last said about a release at a step.

@@ -37,10 +37,10 @@ mod violations;
 #[cfg(test)]
 mod walks;
 
-pub use evidence::{Arm, Evidence, Gap, GapKind, Judged, Need, Reading, Tick, Verdict};
+pub use evidence::{Arm, Evidence, Gap, GapKind, Judged, MethodName, Need, Reading, Tick, Verdict};
 pub use facts::{CanaryFact, Facts, Mark, Request, RouteFact, SafeTarget, Split, Verb, WorkloadFact};
 pub use machine::decide;
-pub use plan::{Deadlines, NoEvidencePolicy, OnInconclusive, Plan, Step, Then};
+pub use plan::{Deadlines, NoEvidencePolicy, OnInconclusive, Plan, Promote, Step, Then};
 pub use reason::Reason;
 pub use record::{Outcome, Record};
 pub use state::{Attempt, Decision, Effect, HoldSince, Stage, State};

@@ -47,6 +47,16 @@ pub enum OnInconclusive {
     NoHarm,
 }
 
+/// What lets a metric pass at a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Promote {
+    /// Evidence that the canary is within the promote margin.
+    #[default]
+    Safe,
+    /// No sign of harm in a complete minimum sample: no proof of safety, and recorded as such.
+    NoHarm,
+}
+
 /// What happens while there is no complete evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -163,12 +163,14 @@ mod tests {
     fn gap(metric: &str, kind: GapKind, detail: &str) -> Reading {
         Reading {
             metric: metric.into(),
+            method: crate::decision::MethodName::Sequential,
             verdict: Verdict::Inconclusive(Reason::NoEvidence),
             canary: [0.0; 2],
             baseline: [0.0; 2],
             ratio: None,
             interval: None,
             difference: None,
+            dispersion: 1.0,
             harm: [0.0; 2],
             safety: [0.0; 2],
             need: None,

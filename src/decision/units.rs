@@ -61,6 +61,14 @@ impl Percent {
         self.0
     }
 
+    /// This share of a number of pods, rounded up: at least one as soon as there is any weight, and
+    /// as if there were one pod where there are none.
+    #[must_use]
+    pub fn pods_of(self, all: i64) -> i64 {
+        let share = (i128::from(all.max(1)) * i128::from(self.0) + 99) / 100;
+        i64::try_from(share).unwrap_or(i64::MAX)
+    }
+
     /// What is left for the other side: both always add up to 100.
     #[must_use]
     pub const fn rest(self) -> Self {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::decision::{Evidence, Judged, Millis, Percent, Reading, Reason, Tick, Verdict};
+use crate::decision::{Evidence, Judged, Millis, Percent, Promote, Reading, Reason, Tick, Verdict};
 
 use super::chain::hex;
 use super::e1::log_average;
@@ -122,10 +122,13 @@ impl Analysis {
             return;
         };
         let course = self.course.as_ref();
-        let before = metric.step.0;
+        let (before, seen) = (metric.step.0, metric.last);
+        let mut start = None;
         match evidence {
             Evidence::Incomplete(gaps) => metric.miss(gaps, course.map(|course| course.began)),
             Evidence::Complete(tick) => {
+                let nominal = tick.at - self.settings.interval;
+                start = Some(seen.map_or(nominal, |seen| seen.min(nominal)));
                 let margin = safety_margin(plan, &self.settings, share);
                 metric.count(
                     plan,
@@ -136,8 +139,8 @@ impl Analysis {
             }
         }
         let counted = [metric.step.0.n - before.n, metric.step.0.m - before.m];
-        if index == 0 {
-            self.weigh(counted);
+        if let (0, Some(start)) = (index, start) {
+            self.weigh(start, counted);
         }
         if self.failure.is_none() && self.course.is_some() {
             self.failure = self.find_failure();
@@ -172,11 +175,14 @@ impl Analysis {
         }
     }
 
-    /// Plays the requests that the first metric has counted at this step.
-    fn weigh(&mut self, counted: [f64; 2]) {
+    /// Plays the requests that the first metric has counted at this step in a tick since `start`,
+    /// once the step has settled.
+    fn weigh(&mut self, start: Millis, counted: [f64; 2]) {
         let share = self.share();
-        if let (Some(plan), Some(seen)) = (self.settings.sample_ratio, &mut self.sample_ratio)
+        if let (Some(plan), Some(seen), Some(course)) =
+            (self.settings.sample_ratio, &mut self.sample_ratio, self.course)
             && share < 1.0
+            && start >= course.step_at + plan.settle
         {
             seen.observe(counted, share, plan.dispersion);
         }
@@ -232,7 +238,7 @@ impl Analysis {
     }
 
     fn views(&self) -> impl Iterator<Item = View<'_>> {
-        let (share, on_no_harm) = (self.share(), self.on_last());
+        let (share, on_last) = (self.share(), self.on_last());
         let alpha = self.settings.alpha * self.weight();
         let failed = |index| {
             self.failure
@@ -250,7 +256,7 @@ impl Analysis {
                 settings: &self.settings,
                 margin: safety_margin(plan, &self.settings, share),
                 share,
-                on_no_harm,
+                on_no_harm: on_last || plan.promote == Promote::NoHarm,
                 alpha,
                 failed: failed(index),
             })

@@ -3,9 +3,11 @@
 //! The guard catches what needs no comparison: a canary of which a fifth of the requests fail
 //! is aborted even while the comparison still gathers evidence.
 
+use serde::{Deserialize, Serialize};
 use statrs::function::beta::beta_reg;
 
 use super::e1::Counts;
+use super::metric::Sums;
 
 /// Share of failing requests that no canary may exceed.
 pub const GUARD_SHARE: f64 = 0.2;
@@ -35,32 +37,77 @@ pub fn binomial_tail(events: f64, total: f64, share: f64) -> f64 {
     beta_reg(events, total - events + 1.0, share)
 }
 
-/// What a plain limit says of the canary's own counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compared {
-    /// Fewer requests than the minimum.
-    TooFew,
-    /// At or below the limit.
-    Within,
-    /// Above it.
-    Exceeded,
+/// A step's windows of the minimum sample each, compared with a plain limit one by one.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Windows {
+    /// What the window being gathered has counted.
+    gathered: Sums,
+    /// The newest full one.
+    pub newest: Option<Sums>,
+    /// How many in a row, up to the newest, were above the limit.
+    pub above: u32,
 }
 
-/// Compares the canary's share of events with a fixed limit.
-#[must_use]
-pub fn compare(counts: &Counts, max: f64, min_sample: f64) -> Compared {
-    if counts.n < min_sample {
-        Compared::TooFew
-    } else if counts.a > max * counts.n {
-        Compared::Exceeded
-    } else {
-        Compared::Within
+impl Windows {
+    /// Adds a tick. A window is full with the tick that completes its minimum sample.
+    pub fn observe(&mut self, counts: &Counts, max: f64, min_sample: f64) {
+        self.gathered.add(counts);
+        let Counts { a, n, .. } = self.gathered.0;
+        if n < min_sample {
+            return;
+        }
+        self.above = if a > max * n { self.above.saturating_add(1) } else { 0 };
+        self.newest = Some(std::mem::take(&mut self.gathered));
+    }
+
+    /// Whether the newest full window was within the limit.
+    #[must_use]
+    pub const fn within(&self) -> bool {
+        self.newest.is_some() && self.above == 0
+    }
+
+    /// Requests that the window being gathered lacks.
+    #[must_use]
+    pub fn lacks(&self, min_sample: f64) -> f64 {
+        (min_sample - self.gathered.0.n).max(0.0)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn windows_are_judged_one_by_one_and_counted_in_a_row() {
+        let cases = [
+            ("a request is missing", vec![[9.0, 99.0]], (false, 0, 1.0)),
+            ("exactly at the limit", vec![[5.0, 100.0]], (true, 0, 100.0)),
+            ("above it", vec![[6.0, 100.0]], (false, 1, 100.0)),
+            ("above it twice", vec![[6.0, 100.0], [60.0, 1000.0]], (false, 2, 100.0)),
+            (
+                "two ticks make a window",
+                vec![[6.0, 60.0], [0.0, 60.0]],
+                (true, 0, 100.0),
+            ),
+            (
+                "a good one in between",
+                vec![[6.0, 100.0], [0.0, 100.0], [6.0, 100.0]],
+                (false, 1, 100.0),
+            ),
+            (
+                "the next is not full",
+                vec![[6.0, 100.0], [0.0, 40.0]],
+                (false, 1, 60.0),
+            ),
+        ];
+        for (name, ticks, wanted) in cases {
+            let mut seen = Windows::default();
+            for [a, n] in ticks {
+                seen.observe(&Counts { a, n, b: 0.0, m: 0.0 }, 0.05, 100.0);
+            }
+            assert_eq!((seen.within(), seen.above, seen.lacks(100.0)), wanted, "{name}");
+        }
+    }
 
     #[test]
     fn the_guard_fires_only_when_a_fifth_certainly_fails() {

@@ -1,7 +1,7 @@
 //! The method of ranks, the sample ratio, pods and shares, by example.
 #![expect(clippy::indexing_slicing, reason = "a test may panic")]
 
-use crate::decision::{Arm, Evidence, Judged, Millis, Reason, Tick, Verdict};
+use crate::decision::{Arm, Evidence, Judged, Millis, Promote, Reason, Tick, Verdict};
 
 use super::world::{Dice, WEIGHTS, errors, percents, ratio_tick};
 use super::{Analysis, Method, MetricPlan, SampleRatioPlan, Settings, Shape};
@@ -128,6 +128,106 @@ fn a_split_that_is_not_the_intended_one_holds_and_never_hides_harm() {
     let held = after(&settings, wrong);
     assert_eq!(held.rule, "2 % of the requests reach the canary instead of 1 %");
     assert!(!held.no_harm);
+}
+
+#[test]
+fn the_split_is_not_looked_at_until_a_step_has_settled() {
+    let after = |settle| {
+        let sample_ratio = SampleRatioPlan {
+            settle: Millis::from_secs(settle),
+            ..SampleRatioPlan::default()
+        };
+        let settings = Settings {
+            sample_ratio: Some(sample_ratio),
+            ..Settings::default()
+        };
+        let mut analysis = begun(errors(), settings);
+        // 20 s that are still split as before, and then as they should be
+        for (at, canary) in [(10, 0.0), (20, 0.0), (30, 200.0), (40, 200.0)] {
+            analysis.observe(0, &ratio_tick(at, [0.0, canary, 60.0, 20_000.0 - canary]));
+        }
+        analysis.judged(1, 0).verdict
+    };
+    assert_eq!(after(0), Verdict::Inconclusive(Reason::SampleRatio));
+    assert_eq!(after(20), Verdict::Pass(Reason::Safe));
+}
+
+#[test]
+fn windows_above_a_limit_count_in_a_row() {
+    let after = |failures, bad: &[f64]| {
+        let plan = MetricPlan {
+            method: Method::Limit { max: 0.05, failures },
+            min_sample: 100.0,
+            ..errors()
+        };
+        let mut analysis = begun(plan, Settings::default());
+        for (tick, bad) in (1..).zip(bad) {
+            analysis.observe(0, &ratio_tick(tick * 10, [*bad, 100.0, 0.0, 0.0]));
+        }
+        analysis.judged(1, 0)
+    };
+    let (failed, passed) = (Verdict::Fail(Reason::LimitExceeded), Verdict::Pass(Reason::Safe));
+    for (name, failures, bad, wanted) in [
+        ("one suffices", 1, vec![0.0, 6.0], failed.clone()),
+        (
+            "one of two",
+            2,
+            vec![0.0, 6.0],
+            Verdict::Inconclusive(Reason::Undecided),
+        ),
+        ("interrupted", 2, vec![6.0, 0.0, 6.0, 0.0], passed),
+        ("in a row", 2, vec![0.0, 6.0, 6.0], failed.clone()),
+        ("a failure stands", 2, vec![6.0, 6.0, 0.0], failed),
+    ] {
+        let judged = after(failures, &bad);
+        assert_eq!(judged.verdict, wanted, "{name}: {}", judged.rule);
+    }
+    assert_eq!(
+        after(2, &[0.0, 6.0, 7.0]).rule,
+        "http-errors: 7 of 100 requests failed on canary: above the limit of 5 %, 2 times in a row"
+    );
+}
+
+#[test]
+fn a_metric_that_needs_no_proof_passes_on_no_harm_and_says_so() {
+    let after = |promote, counts| {
+        let plan = MetricPlan {
+            promote,
+            margin_promote: (promote == Promote::Safe).then_some(0.15),
+            ..errors()
+        };
+        let mut analysis = begun(plan, Settings::default());
+        for tick in 1..=60 {
+            analysis.observe(0, &ratio_tick(tick * 10, counts));
+        }
+        analysis.judged(1, 0)
+    };
+    let (healthy, spotless) = ([0.0, 20.0, 6.0, 1980.0], [0.0, 20.0, 0.0, 1980.0]);
+    let cases = [
+        (Promote::Safe, healthy, Verdict::Inconclusive(Reason::Undecided)),
+        (Promote::NoHarm, healthy, Verdict::Pass(Reason::NoHarm)),
+        (
+            Promote::NoHarm,
+            [0.0, 2.0, 6.0, 198.0],
+            Verdict::Inconclusive(Reason::TooFew),
+        ),
+        (Promote::NoHarm, [1.0, 20.0, 6.0, 1980.0], Verdict::Fail(Reason::Harm)),
+    ];
+    for (promote, counts, wanted) in cases {
+        let judged = after(promote, counts);
+        assert_eq!(judged.verdict, wanted, "{promote:?} {counts:?}: {}", judged.rule);
+    }
+    let said = |counts| after(Promote::NoHarm, counts).rule;
+    assert!(
+        said(healthy).ends_with("no harm seen, 95 % certain below 1.44"),
+        "{}",
+        said(healthy)
+    );
+    assert!(
+        said(spotless).ends_with("no harm seen, no upper bound known"),
+        "{}",
+        said(spotless)
+    );
 }
 
 #[test]

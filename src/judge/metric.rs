@@ -11,6 +11,7 @@ use super::dispersion::Dispersion;
 use super::e1::{Counts, Margin, Process, log_average};
 use super::e2;
 use super::interval::Likelihood;
+use super::limit::Windows;
 use super::margins::harm_margin;
 use super::need::{self, Traffic};
 use super::offsets::Room;
@@ -84,6 +85,9 @@ pub struct Metric {
     /// The window of the rank test, where that is the method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<Window>,
+    /// The windows of the minimum sample, where a limit is the method.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<Windows>,
     /// Whether the newest tick before the first weight was without a request of the canary.
     unvisited: bool,
     hash: String,
@@ -107,7 +111,8 @@ impl From<Sums> for [f64; 4] {
 }
 
 impl Sums {
-    fn add(&mut self, counts: &Counts) {
+    /// Adds a tick.
+    pub fn add(&mut self, counts: &Counts) {
         self.0.a += counts.a;
         self.0.n += counts.n;
         self.0.b += counts.b;
@@ -135,6 +140,7 @@ impl Metric {
             minutes: 0,
             room: (!settings.canary_pods.is_empty()).then(Room::default),
             window: None,
+            windows: None,
             unvisited: false,
             hash: hex(&Sha256::digest(plan.name.as_bytes())),
         }
@@ -171,6 +177,7 @@ impl Metric {
         self.step = Sums::default();
         self.step_since = None;
         self.window = matches!(plan.method, Method::MannWhitney { .. }).then(Window::default);
+        self.windows = matches!(plan.method, Method::Limit { .. }).then(Windows::default);
         self.likelihood = Likelihood::new(SPLITS);
     }
 
@@ -292,6 +299,9 @@ impl Metric {
                 {
                     seen.observe([start, tick.at], &counts, (window, points));
                 }
+                if let (Method::Limit { max, .. }, Some(_), Some(seen)) = (plan.method, in_step, &mut self.windows) {
+                    seen.observe(&counts, max, plan.min_sample);
+                }
             }
         }
         self.step_since = self.step_since.or(in_step);
@@ -312,6 +322,11 @@ impl Metric {
     /// Evidence of safety: that of the least sure tail, as every tail has to be safe.
     pub fn log_safety(&self) -> f64 {
         self.safety.iter().map(Process::log_e).fold(f64::INFINITY, f64::min)
+    }
+
+    /// The dispersion of the shown tail by which its evidence is divided now.
+    pub fn dispersion(&self, plan: &MetricPlan) -> f64 {
+        self.phi.get(plan.shown()).copied().unwrap_or(plan.dispersion)
     }
 
     /// SHA-256 over all ticks counted since the attempt began, chained.

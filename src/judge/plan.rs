@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::decision::{Millis, Percent};
+use crate::decision::{MethodName, Millis, Percent, Promote};
 
 /// One metric and how it is judged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,10 @@ pub struct MetricPlan {
     /// step. Above 0. Without it the margin follows the harm budget and the step's share.
     #[serde(default)]
     pub margin_promote: Option<f64>,
+    /// What lets the metric pass at a step before the last, which always passes on `NoHarm`. Only
+    /// for `Sequential`; default `Safe`.
+    #[serde(default)]
+    pub promote: Promote,
     /// The share of requests that may fail by the service's objective: 0.001 for 99.9 %. Lets a
     /// service without any error be proved safe. Between 0 and 1; none for latency.
     #[serde(default)]
@@ -57,11 +61,15 @@ pub enum Shape {
 pub enum Method {
     /// Evidence of harm and of safety against the concurrent baseline, valid at every look.
     Sequential,
-    /// The canary's own share of events since the step began against a fixed limit. A plain
-    /// point estimate: no error rate is claimed for it.
+    /// The canary's own share of events against a fixed limit, in windows of the minimum sample
+    /// each, one after another. A plain point estimate: no error rate is claimed for it. A step
+    /// passes while the newest full window is within the limit.
     Limit {
         /// Largest acceptable share of events, from 0 to below 1.
         max: f64,
+        /// Windows in a row that have to be above it before that is a failure, 1 to 100.
+        #[serde(default = "one")]
+        failures: u32,
     },
     /// Windows of a fixed length, each judged once by the rank test of its points (Kayenta's
     /// rule). A step passes when a window did not show the canary to be worse; every further
@@ -103,9 +111,12 @@ pub struct Settings {
 pub struct SampleRatioPlan {
     /// Probability of an alarm, over all steps, when the split is right. Default 0.001.
     pub alpha: f64,
-    /// Variance of the requests relative to independent ones: connections that carry many
-    /// requests make it large. 1 or more; default 1.
+    /// Variance of the requests relative to independent ones: connections that stay with an arm
+    /// and carry many requests make it large. 1 or more; default 1.
     pub dispersion: f64,
+    /// Time at the beginning of a step that does not count: until the gateway has the new weight,
+    /// and because a sample may be a scrape old. Default 0.
+    pub settle: Millis,
 }
 
 impl Default for SampleRatioPlan {
@@ -113,6 +124,7 @@ impl Default for SampleRatioPlan {
         Self {
             alpha: 0.001,
             dispersion: 1.0,
+            settle: Millis(0),
         }
     }
 }
@@ -138,8 +150,24 @@ const fn default_dispersion() -> f64 {
     1.0
 }
 
+const fn one() -> u32 {
+    1
+}
+
 const fn default_min_sample() -> f64 {
     500.0
+}
+
+impl Method {
+    /// What it is called.
+    #[must_use]
+    pub const fn name(&self) -> MethodName {
+        match self {
+            Self::Sequential => MethodName::Sequential,
+            Self::Limit { .. } => MethodName::Limit,
+            Self::MannWhitney { .. } => MethodName::MannWhitney,
+        }
+    }
 }
 
 impl MetricPlan {
@@ -152,6 +180,7 @@ impl MetricPlan {
             method: Method::Sequential,
             margin_abort: default_margin_abort(),
             margin_promote: None,
+            promote: Promote::Safe,
             error_budget: None,
             dispersion: default_dispersion(),
             min_sample: default_min_sample(),
@@ -176,7 +205,7 @@ impl MetricPlan {
         }
     }
 
-    fn check(&self) -> Result<(), PlanError> {
+    fn check(&self, interval: Millis) -> Result<(), PlanError> {
         let field = |field, value, accepted| PlanError::Metric {
             metric: self.name.clone(),
             field,
@@ -196,14 +225,17 @@ impl MetricPlan {
                 },
             )?;
         }
-        if let Method::Limit { max } = self.method {
+        if let Method::Limit { max, failures } = self.method {
             ok((0.0..1.0).contains(&max), field("limit", max, "0 to below 1"))?;
+            let fits = (1..=MAX_FAILURES).contains(&failures);
+            ok(fits, field("failures", f64::from(failures), "1 to 100"))?;
         }
         if let Method::MannWhitney { window, points } = self.method {
-            let length = window.as_secs_f64();
-            ok(length > 0.0, field("window", length, "above 0 s"))?;
             let fits = (10..=MAX_POINTS).contains(&points);
             ok(fits, field("points", f64::from(points), "10 to 40"))?;
+            let fits = window.0 / i64::from(points) >= interval.0.max(1);
+            let accepted = "seconds, at least one tick for each point";
+            ok(fits, field("window", window.as_secs_f64(), accepted))?;
         }
         let margin = self.margin_abort;
         ok(
@@ -237,6 +269,8 @@ impl MetricPlan {
 const MAX_TAILS: usize = 8;
 /// So that the state of a metric stays within its bounds.
 const MAX_POINTS: u32 = 40;
+/// More failures in a row than this are no rule any more.
+const MAX_FAILURES: u32 = 100;
 /// A canary a hundred times worse than its baseline is worse by any standard.
 const MAX_MARGIN: f64 = 100.0;
 
@@ -293,7 +327,7 @@ pub(super) fn check(metrics: &[MetricPlan], settings: &Settings, weights: &[Perc
         return Err(PlanError::Weights(shares));
     }
     check_settings(settings)?;
-    metrics.iter().try_for_each(MetricPlan::check)
+    metrics.iter().try_for_each(|plan| plan.check(settings.interval))
 }
 
 fn check_settings(settings: &Settings) -> Result<(), PlanError> {

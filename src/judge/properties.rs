@@ -235,7 +235,7 @@ proptest! {
     #[test]
     fn below_the_minimum_sample_nothing_passes(ticks in series(), limited in any::<bool>()) {
         let requests: f64 = ticks.iter().map(|tick| tick[1]).sum();
-        let method = if limited { Method::Limit { max: 0.5 } } else { Method::Sequential };
+        let method = if limited { Method::Limit { max: 0.5, failures: 1 } } else { Method::Sequential };
         let plan = MetricPlan { method, min_sample: requests + 1.0, ..errors() };
         let mut analysis = SERVICE.analysis(plan, &[95], 0.01);
         analysis.begin_step(0, Millis(0));

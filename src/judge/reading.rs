@@ -6,7 +6,7 @@ use crate::decision::{Millis, Need, Reading, Reason, Verdict};
 
 use super::e1::{Counts, Margin};
 use super::interval;
-use super::limit::{self, Compared, GUARD_SHARE};
+use super::limit::{self, GUARD_SHARE, Windows};
 use super::metric::{self, Metric};
 use super::plan::{Method, MetricPlan, Settings, Shape};
 use super::words;
@@ -50,7 +50,7 @@ impl View<'_> {
 
     /// A breach of an absolute limit, or what the rank test has shown, with its sentence.
     pub fn breach(&self) -> Option<(Reason, String)> {
-        let counts = self.counts();
+        let mut counts = self.counts();
         let limit = match (self.plan.method, self.plan.shape) {
             (Method::MannWhitney { .. }, _) => {
                 let arms = words::both_arms(&counts, self.plan.shape);
@@ -58,9 +58,18 @@ impl View<'_> {
                 let sentence = || format!("{}: {arms}: higher by the rank test of a full window", self.plan.name);
                 return worse.then(|| (Reason::Harm, sentence()));
             }
-            (Method::Limit { max }, _) => {
-                let exceeded = limit::compare(&counts, max, self.plan.min_sample) == Compared::Exceeded;
-                exceeded.then(|| format!("above the limit of {}", words::percent(max)))?
+            (Method::Limit { max, failures }, _) => {
+                let windows = self.metric.windows.as_ref()?;
+                counts = windows.newest?.0;
+                let times = (failures > 1).then(|| format!(", {failures} times in a row"));
+                let above = || {
+                    format!(
+                        "above the limit of {}{}",
+                        words::percent(max),
+                        times.unwrap_or_default()
+                    )
+                };
+                (windows.above >= failures).then(above)?
             }
             (Method::Sequential, Shape::Ratio) => limit::guard_fires(&counts)
                 .then(|| format!("certainly above the guard of {}", words::percent(GUARD_SHARE)))?,
@@ -109,7 +118,7 @@ impl View<'_> {
         let known = self.failed.is_none() && self.metric.blind_since.is_none() && counts.n >= self.plan.min_sample;
         known
             && match self.plan.method {
-                Method::Limit { max } => limit::compare(&counts, max, self.plan.min_sample) == Compared::Within,
+                Method::Limit { .. } => self.metric.windows.as_ref().is_some_and(Windows::within),
                 Method::Sequential => self.metric.log_harm() < log(SUSPICION),
                 Method::MannWhitney { .. } => self.metric.window.as_ref().is_some_and(|seen| seen.high == Some(false)),
             }
@@ -124,7 +133,11 @@ impl View<'_> {
             return None;
         }
         let counts = self.counts();
-        let short = (self.plan.min_sample - counts.n).max(0.0);
+        let sample = self.plan.min_sample;
+        let short = match &self.metric.windows {
+            Some(windows) => windows.lacks(sample),
+            None => (sample - counts.n).max(0.0),
+        };
         let requests = if self.plan.method != Method::Sequential || self.on_no_harm {
             (short > 0.0).then_some(short)?
         } else {
@@ -155,12 +168,14 @@ impl View<'_> {
         let [interval, difference] = self.intervals();
         Reading {
             metric: self.plan.name.clone(),
+            method: self.plan.method.name(),
             verdict: self.verdict(),
             canary: [counts.a, counts.n],
             baseline: [counts.b, counts.m],
             ratio: ratio(&counts),
             interval,
             difference,
+            dispersion: self.metric.dispersion(self.plan),
             harm: [self.metric.log_harm(), metric::limit(self.alpha)],
             safety: [self.metric.log_safety(), metric::limit(self.settings.beta)],
             need: self.need(),
@@ -184,17 +199,25 @@ impl View<'_> {
                     }
                 )
             }
-            (Verdict::Pass(_), Method::Limit { max }) => {
+            (Verdict::Pass(_), Method::Limit { max, .. }) => {
+                let counts = self
+                    .metric
+                    .windows
+                    .as_ref()
+                    .and_then(|seen| seen.newest)
+                    .unwrap_or_default()
+                    .0;
                 let canary = words::canary(counts.a, counts.n, self.plan.shape);
                 format!("{canary}: within the limit of {}", words::percent(max))
             }
             (Verdict::Pass(_), Method::MannWhitney { .. }) => format!("{arms}: not higher by the rank test"),
             (Verdict::Pass(Reason::NoHarm), _) => {
                 let level = words::percent(1.0 - self.settings.beta);
-                let bound = reading
-                    .interval
-                    .map(|[_, upper]| format!(", {level} certain below {}", words::ratio(upper)));
-                format!("{arms}: no harm seen{}", bound.unwrap_or_default())
+                let bound = reading.interval.map_or_else(
+                    || "no upper bound known".to_owned(),
+                    |[_, upper]| format!("{level} certain below {}", words::ratio(upper)),
+                );
+                format!("{arms}: no harm seen, {bound}")
             }
             (Verdict::Pass(_), Method::Sequential) => {
                 let level = words::percent(1.0 - self.settings.beta);

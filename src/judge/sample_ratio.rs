@@ -64,7 +64,41 @@ impl SampleRatio {
 
 #[cfg(test)]
 mod tests {
+    use super::super::world::Dice;
     use super::*;
+
+    /// How many of 100 releases with the right split raise an alarm within half an hour at 5 %, at
+    /// 200 requests per second, when each connection stays with an arm and carries so many requests.
+    fn alarms(dice: &mut Dice, per_connection: f64, phi: f64) -> usize {
+        let connections = 2000.0 / per_connection;
+        let release = |_: &i32| {
+            let mut seen = SampleRatio::new();
+            (0..180).any(|_| {
+                let mut arm = |share: f64| per_connection * dice.poisson(connections * share);
+                seen.observe([arm(0.05), arm(0.95)], 0.05, phi);
+                seen.log_e() >= libm::log(1000.0)
+            })
+        };
+        (0..100).filter(release).count()
+    }
+
+    #[test]
+    fn connections_that_stay_with_an_arm_raise_false_alarms_unless_the_plan_knows() {
+        let mut dice = Dice(5);
+        for (per_connection, phi, least, most) in [
+            (1.0, 1.0, 0, 0),
+            (10.0, 1.0, 10, 100),
+            (100.0, 1.0, 50, 100),
+            (100.0, 100.0, 0, 0),
+            (10.0, 100.0, 0, 0),
+        ] {
+            let found = alarms(&mut dice, per_connection, phi);
+            assert!(
+                (least..=most).contains(&found),
+                "{per_connection} requests, φ {phi}: {found} of 100"
+            );
+        }
+    }
 
     fn after(ticks: usize, canary: f64) -> f64 {
         let mut seen = SampleRatio::new();

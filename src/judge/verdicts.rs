@@ -28,7 +28,7 @@ fn after(mut analysis: Analysis, step: usize, times: i64, counts: [f64; 4]) -> J
 
 fn limit(max: f64) -> MetricPlan {
     MetricPlan {
-        method: Method::Limit { max },
+        method: Method::Limit { max, failures: 1 },
         min_sample: 100.0,
         ..errors()
     }

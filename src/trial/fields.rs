@@ -6,12 +6,15 @@ use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
 use crate::api::{CanaryAnalysis, CanaryAnalysisSpec};
-use crate::decision::{Arm, Evidence, Judged, Millis, Plan, Reason, Tick, Verdict};
+use crate::decision::{Arm, Evidence, Judged, Millis, Plan, Promote, Reason, Tick, Verdict};
+use crate::judge::Method;
 use crate::sources::Answer;
 
+use super::plans::settings;
 use super::{Trial, plans, questions};
 
-/// A ratio and a histogram by selectors of their own, everything else by default.
+/// A ratio and a histogram by selectors of their own and a preset, each with its method, everything
+/// else by default.
 fn spec() -> Value {
     json!({
         "revision": "0123456789",
@@ -26,7 +29,8 @@ fn spec() -> Value {
         "steps": [{"weight": 5}, {"weight": 100}],
         "analysis": {"metrics": [
             {"name": "orders", "ratio": {"bad": "orders_failed_total", "total": "orders_total"}},
-            {"name": "pay", "histogram": {"selector": "pay_seconds"}},
+            {"name": "pay", "histogram": {"selector": "pay_seconds"}, "limit": "50%"},
+            {"name": "ranked", "ratio": {"preset": "http-errors"}, "mannWhitney": {}},
         ]},
     })
 }
@@ -43,8 +47,8 @@ fn told(spec: &Value) -> String {
         ..spec.plan().expect("a plan")
     };
     let plans = plans(&spec).expect("plans");
-    let questions = questions(&spec).expect("questions");
-    format!("{plan:?} {plans:?} {questions:?}")
+    let (questions, settings) = (questions(&spec).expect("questions"), settings(&spec).expect("settings"));
+    format!("{plan:?} {plans:?} {settings:?} {questions:?}")
 }
 
 /// Paths of all fields below a node of a schema; an item of a list is written `[]`.
@@ -73,7 +77,7 @@ enum Goes {
 
 type Change = fn(&mut Value);
 
-const FIELDS: [(&str, Goes, Change); 26] = [
+const FIELDS: [(&str, Goes, Change); 32] = [
     ("steps[].weight", Goes::There, |s| s["steps"][0]["weight"] = json!(6)),
     ("steps[].minWindow", Goes::There, |s| {
         s["steps"][0]["minWindow"] = json!("7m");
@@ -138,6 +142,24 @@ const FIELDS: [(&str, Goes, Change); 26] = [
     }),
     ("analysis.metrics[].limit", Goes::There, |s| {
         s["analysis"]["metrics"][0]["limit"] = json!("1%");
+    }),
+    ("analysis.metrics[].consecutiveFailures", Goes::There, |s| {
+        s["analysis"]["metrics"][1]["consecutiveFailures"] = json!(3);
+    }),
+    ("analysis.metrics[].mannWhitney.window", Goes::There, |s| {
+        s["analysis"]["metrics"][2]["mannWhitney"]["window"] = json!("20m");
+    }),
+    ("analysis.metrics[].mannWhitney.points", Goes::There, |s| {
+        s["analysis"]["metrics"][2]["mannWhitney"]["points"] = json!(20);
+    }),
+    ("analysis.metrics[].promote", Goes::There, |s| {
+        s["analysis"]["metrics"][0]["promote"] = json!("NoHarm");
+    }),
+    ("analysis.metrics[].dispersion", Goes::There, |s| {
+        s["analysis"]["metrics"][0]["dispersion"] = json!(2);
+    }),
+    ("analysis.sampleRatio.dispersion", Goes::There, |s| {
+        s["analysis"]["sampleRatio"] = json!({"dispersion": 7});
     }),
     ("policy.onInconclusive", Goes::There, |s| {
         s["policy"]["onInconclusive"] = json!("Abort");
@@ -241,6 +263,42 @@ fn a_limit_decides_alone_and_by_its_minimum_sample() {
         let judged = judged(&spec);
         assert_eq!(judged.verdict, verdict, "{limit} of {sample}: {}", judged.rule);
     }
+}
+
+#[test]
+fn the_metrics_of_the_documentation_are_judged_as_it_says() {
+    let text = include_str!("../../docs/judge.md");
+    let yaml = text.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
+    let mut spec = spec();
+    let written: Value = serde_saphyr::from_str(yaml.expect("a block")).expect("YAML");
+    spec["analysis"]["metrics"] = written["metrics"].clone();
+    let plans = plans(&read(&spec)).expect("plans");
+    let methods = plans.iter().map(|plan| (plan.method, plan.promote, plan.dispersion));
+    let (window, points) = (Millis::from_secs(1800), 30);
+    let wanted = [
+        (Method::Sequential, Promote::Safe, 3.0),
+        (Method::Sequential, Promote::NoHarm, 1.0),
+        (Method::Limit { max: 0.01, failures: 3 }, Promote::Safe, 1.0),
+        (Method::MannWhitney { window, points }, Promote::Safe, 1.0),
+    ];
+    assert_eq!(methods.collect::<Vec<_>>(), wanted);
+}
+
+#[test]
+fn the_canary_has_the_pods_that_its_weight_takes() {
+    let mut spec = spec();
+    spec["target"]["stablePods"] = json!(20);
+    spec["steps"] = json!([{"weight": 1}, {"weight": 5}, {"weight": 25}, {"weight": 50}, {"weight": 100}]);
+    assert_eq!(settings(&read(&spec)).expect("settings").canary_pods, [1, 1, 5, 10, 19]);
+}
+
+#[test]
+fn the_split_settles_for_a_look_and_a_scrape_and_is_watched_where_the_gate_says_so() {
+    let mut spec = spec();
+    assert_eq!(settings(&read(&spec)).expect("settings").sample_ratio, None);
+    spec["analysis"]["sampleRatio"] = json!({});
+    let watched = settings(&read(&spec)).expect("settings").sample_ratio.expect("watched");
+    assert_eq!((watched.settle, watched.dispersion), (Millis::from_secs(25), 100.0));
 }
 
 #[test]

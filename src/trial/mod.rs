@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{CanaryAnalysisSpec, Invalid};
 use crate::decision::{Judged, Millis};
-use crate::judge::{Analysis, Settings};
+use crate::judge::Analysis;
 use crate::sources::{Answer, Measure, Subscription};
 
 pub use plans::{plans, questions};
@@ -125,11 +125,7 @@ impl Trial {
 
 fn analysis(spec: &CanaryAnalysisSpec) -> Result<Analysis, Invalid> {
     let plan = spec.plan()?;
-    let settings = Settings {
-        interval: Millis::from_secs(spec.interval_seconds),
-        ..Settings::default()
-    };
     let weights = (0..plan.steps.len()).map(|step| plan.weight_at(step)).collect();
-    Analysis::new(plans(spec)?, settings, weights)
+    Analysis::new(plans(spec)?, plans::settings(spec)?, weights)
         .map_err(|error| Invalid::new("spec.analysis", error.to_string(), "a plan that can be judged by"))
 }

@@ -1,7 +1,8 @@
 //! What a frozen analysis asks of its source, and how its metrics are judged.
 
 use crate::api::{CanaryAnalysisSpec, Invalid, Metric};
-use crate::judge::{Method, MetricPlan, Shape};
+use crate::decision::Millis;
+use crate::judge::{Method, MetricPlan, SampleRatioPlan, Settings, Shape};
 use crate::sources::{Measure, MetricQuery};
 
 /// What is asked of the source, metric by metric.
@@ -46,13 +47,49 @@ fn plan(metric: &Metric) -> Result<MetricPlan, Invalid> {
         },
     };
     let margins = metric.margins()?;
+    let limit = margins.limit.map(|max| Method::Limit {
+        max,
+        failures: margins.failures,
+    });
+    let ranks = margins
+        .ranks
+        .map(|(window, points)| Method::MannWhitney { window, points });
     Ok(MetricPlan {
         margin_abort: margins.abort,
         margin_promote: margins.promote,
-        method: margins.limit.map_or(Method::Sequential, |max| Method::Limit { max }),
+        promote: margins.promotion,
+        dispersion: margins.dispersion,
+        method: limit.or(ranks).unwrap_or(Method::Sequential),
         ..MetricPlan::new(&metric.name, shape)
     })
 }
+
+/// What holds for all metrics.
+///
+/// # Errors
+/// [`Invalid`] naming the field.
+pub fn settings(spec: &CanaryAnalysisSpec) -> Result<Settings, Invalid> {
+    let plan = spec.plan()?;
+    let interval = Millis::from_secs(spec.interval_seconds);
+    // the pods that the gatekeeper asks for before it raises the weight
+    let pods = |step| u32::try_from(plan.weight_at(step).pods_of(spec.target.stable_pods)).unwrap_or(u32::MAX);
+    let sample_ratio = spec.analysis.sample_ratio.as_ref().map(|given| SampleRatioPlan {
+        dispersion: given.dispersion.map_or(TOGETHER, f64::from),
+        // samples may be a scrape old, and a gateway takes a moment to get a weight
+        settle: interval + Millis::from_secs(spec.scrape_seconds),
+        ..SampleRatioPlan::default()
+    });
+    Ok(Settings {
+        interval,
+        canary_pods: (0..plan.steps.len()).map(pods).collect(),
+        sample_ratio,
+        ..Settings::default()
+    })
+}
+
+/// Requests of one connection, where nothing is said: few connections carry more in the ten seconds
+/// of a look.
+const TOGETHER: f64 = 100.0;
 
 fn within(metric: &Metric, invalid: Invalid) -> Invalid {
     Invalid {
