@@ -23,6 +23,7 @@ mod git;
 mod obstacles;
 pub mod passing;
 mod replicas;
+mod rules;
 
 use serde_json::{Value, json};
 

@@ -154,25 +154,73 @@ impl Default for Baseline {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Concurrent {}
 
-/// What happens when the evidence does not say.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", default)]
+/// What happens when the evidence does not say, and what has to hold besides.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
 pub struct Policy {
     /// At a step's maxWindow without a clear verdict: Hold keeps the weight and waits for a
     /// person, Abort sends all traffic back, NoHarm goes on if the evidence is complete, the
     /// minimum sample is met and no harm was seen (recorded as such).
+    #[serde(default = "hold")]
     pub on_inconclusive: OnInconclusive,
     /// While there is no complete evidence. A quiet service is not meant: it has too few requests.
+    #[serde(default)]
     pub on_no_evidence: OnNoEvidence,
+    /// Rules of your own over the numbers, in CEL. They only tighten: none of them lets a release
+    /// go on that the analysis would hold. What they can read is listed in docs/rules.md.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub rules: Vec<PolicyRule>,
+}
+
+const fn hold() -> OnInconclusive {
+    OnInconclusive::Hold
 }
 
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            on_inconclusive: OnInconclusive::Hold,
+            on_inconclusive: hold(),
             on_no_evidence: OnNoEvidence::default(),
+            rules: Vec::new(),
         }
     }
+}
+
+/// A rule over the numbers, in CEL: one of promoteWhen, holdWhen and abortWhen. A rule that cannot
+/// be answered, because it reads a number that is not known, holds the release.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("(has(self.promoteWhen) ? 1 : 0) + (has(self.holdWhen) ? 1 : 0) + (has(self.abortWhen) ? 1 : 0) == 1")
+        .message("a rule has exactly one of promoteWhen, holdWhen and abortWhen"),
+)]
+pub struct PolicyRule {
+    /// Name within the gate, as decisions quote it.
+    #[schemars(length(min = 1, max = 52), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Who answers for this rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub owner: Option<String>,
+    /// Why the rule is what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub rationale: Option<String>,
+    /// The release goes on only while this is true, and only if the analysis says so too:
+    /// `metrics["http-errors"].delta < 0.10`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub promote_when: Option<String>,
+    /// The weight is kept while this is true: `release.evidence != "complete"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub hold_when: Option<String>,
+    /// All traffic goes back as soon as this is true: `metrics["payments"].lower > 1.05`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub abort_when: Option<String>,
 }
 
 /// What happens while there is no complete evidence: the weight is held, and never raised.

@@ -8,6 +8,7 @@ use crate::api::{
 };
 use crate::decision::{Attempt, Plan, Record, Revision};
 use crate::routers::canary_service;
+use crate::trial;
 
 use super::canary;
 use super::context::{Context, Error, bounded};
@@ -80,6 +81,7 @@ pub fn draft(
         policy_hash: String::new(),
     }
     .sealed();
+    trial::check(&spec)?;
     Ok(Frozen {
         plan: spec.plan()?,
         stable_pods,

@@ -82,7 +82,7 @@ fn held(decision: &Decision) -> Option<Reason> {
 
 /// Whether the numbers decided.
 const fn is_measured(reason: Reason) -> bool {
-    matches!(reason, Reason::Harm | Reason::LimitExceeded)
+    matches!(reason, Reason::Harm | Reason::LimitExceeded | Reason::RuleAborts)
 }
 
 /// Whether people want to hear of it: a stage or a step was reached, or a release ended.

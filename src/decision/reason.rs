@@ -70,6 +70,12 @@ reasons! {
     Harm,
     /// A limit was exceeded.
     LimitExceeded,
+    /// A rule of the policy says abort.
+    RuleAborts,
+    /// A rule of the policy says that the release must not go on yet.
+    RuleHolds,
+    /// A rule of the policy cannot be answered: it reads a number that is not known.
+    RuleUnanswered,
     /// All steps passed; stable is being brought to the new revision.
     Committed,
     /// Stable has not reached the new revision in time; the canary keeps the traffic.
@@ -137,6 +143,9 @@ impl Reason {
             | Self::Inconclusive
             | Self::Harm
             | Self::LimitExceeded
+            | Self::RuleAborts
+            | Self::RuleHolds
+            | Self::RuleUnanswered
             | Self::HandoverDeadline
             | Self::Requested
             | Self::OtherRevision

@@ -21,9 +21,17 @@ impl Pass<'_> {
             .map(|judged| judged.rule.as_str())
             .filter(|rule| !rule.is_empty());
         match (reason, by) {
-            (Reason::Safe | Reason::NoHarm | Reason::Harm | Reason::LimitExceeded | Reason::Inconclusive, _) => {
-                measured.unwrap_or(reason.sentence()).to_owned()
-            }
+            (
+                Reason::Safe
+                | Reason::NoHarm
+                | Reason::Harm
+                | Reason::LimitExceeded
+                | Reason::RuleAborts
+                | Reason::RuleHolds
+                | Reason::RuleUnanswered
+                | Reason::Inconclusive,
+                _,
+            ) => measured.unwrap_or(reason.sentence()).to_owned(),
             (_, Some(by)) => format!("{by} asked for it; {}", measured.unwrap_or("nothing was measured")),
             _ => self
                 .repeated(attempt, reason)

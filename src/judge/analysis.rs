@@ -79,6 +79,25 @@ impl Analysis {
         self.metrics.get(index)?.last
     }
 
+    /// Requests of canary and baseline that the metric at `index` has counted at this step.
+    #[must_use]
+    pub fn requests(&self, index: usize) -> Option<[f64; 2]> {
+        let counts = self.metrics.get(index)?.step.0;
+        Some([counts.n, counts.m])
+    }
+
+    /// Between which ratios the truth of the metric at `index` lies, at every look of this step
+    /// together, with probability 1 − `beta`. A ratio is at least 0; where there is too little to
+    /// bound it from above, there is no upper bound.
+    #[must_use]
+    pub fn bounds(&self, index: usize) -> [Option<f64>; 2] {
+        let Some(metric) = self.metrics.get(index) else {
+            return [None, None];
+        };
+        let [[lower, upper]] = metric.likelihood.bounds([self.settings.beta]);
+        [Some(lower.map_or(0.0, libm::exp)), upper.map(libm::exp)]
+    }
+
     /// Why the attempt has failed, once it has.
     #[must_use]
     pub fn failed(&self) -> Option<Reason> {

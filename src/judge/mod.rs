@@ -15,7 +15,7 @@
 //! Read on in this order: `plan` (what is judged), `analysis` (all metrics of an attempt),
 //! `metric` (one of them), `margins`, `reading` (its verdict), then the statistics: `e1` and `e2`, `dispersion` and
 //! `offsets`, `sample_ratio`, `limit`, `window` and `mann_whitney`, and for people's eyes
-//! `interval`, `need` and `words`. `packed` stores numbers, `chain`
+//! `interval`, `quantile`, `need` and `words`. `packed` stores numbers, `chain`
 //! hashes what was counted.
 #![cfg_attr(
     not(test),
@@ -36,6 +36,7 @@ mod need;
 mod offsets;
 mod packed;
 mod plan;
+mod quantile;
 mod reading;
 mod sample_ratio;
 mod window;
@@ -56,3 +57,4 @@ mod world;
 
 pub use analysis::Analysis;
 pub use plan::{Method, MetricPlan, PlanError, SampleRatioPlan, Settings, Shape};
+pub use quantile::quantile;

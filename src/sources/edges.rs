@@ -10,8 +10,9 @@ pub(super) const USUAL: [f64; 3] = [0.5, 0.9, 0.99];
 
 /// Chooses edges from the baseline's buckets since its processes began: those nearest to the
 /// asked quantile, or to the median, p90 and p99; one that is nearest to two of them comes twice,
-/// because what is judged has as many tails as were planned. Nothing when there were no requests.
-pub(super) fn choose(baseline: &[&Track], quantile: Option<f64>) -> Option<Vec<f64>> {
+/// because what is judged has as many tails as were planned. With `around`, the edges around the
+/// asked quantile follow. Nothing when there were no requests.
+pub(super) fn choose(baseline: &[&Track], quantile: Option<f64>, around: bool) -> Option<Vec<f64>> {
     let mut buckets: BTreeMap<Edge, f64> = BTreeMap::new();
     for track in baseline {
         let edge = track.label("le").parse().ok().map(Edge)?;
@@ -27,6 +28,9 @@ pub(super) fn choose(baseline: &[&Track], quantile: Option<f64>) -> Option<Vec<f
     let quantiles = quantile.map_or(USUAL.to_vec(), |asked| vec![asked]);
     let mut edges: Vec<f64> = quantiles.iter().filter_map(|asked| nearest(&buckets, *asked)).collect();
     edges.sort_by(f64::total_cmp);
+    if let Some(asked) = quantile.filter(|_| around) {
+        edges.extend(surroundings(&buckets, asked));
+    }
     Some(edges).filter(|edges| !edges.is_empty())
 }
 
@@ -36,6 +40,22 @@ fn nearest(buckets: &[(f64, f64)], asked: f64) -> Option<f64> {
     finite
         .min_by(|(_, a), (_, b)| (a - asked).abs().total_cmp(&(b - asked).abs()))
         .map(|(edge, _)| *edge)
+}
+
+/// How many edges below the bucket of a quantile are asked for, and how many at its end and above.
+const BELOW: usize = 2;
+const ABOVE: usize = 4;
+
+/// The edges around a quantile, in rising order: a canary whose quantile lies beyond them differs so
+/// much that no estimate is needed to see it.
+fn surroundings(buckets: &[(f64, f64)], asked: f64) -> Vec<f64> {
+    let finite = buckets.iter().filter(|(edge, _)| edge.is_finite());
+    let below = finite.clone().filter(|(_, share)| *share < asked).count();
+    let edges = finite.map(|(edge, _)| *edge);
+    edges
+        .skip(below.saturating_sub(BELOW))
+        .take(below.min(BELOW) + ABOVE)
+        .collect()
 }
 
 /// An edge in its natural order.
@@ -104,7 +124,24 @@ mod tests {
             (Some(0.9999), vec![1.0]),
             (Some(0.01), vec![0.1]),
         ] {
-            assert_eq!(choose(&baseline, asked), Some(expected), "{asked:?}");
+            assert_eq!(choose(&baseline, asked, false), Some(expected), "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn the_edges_around_a_quantile_follow_the_one_that_is_judged() {
+        let shares = [10.0, 20.0, 40.0, 70.0, 90.0, 94.0, 96.0, 97.0, 98.0, 99.0];
+        let edges = ["0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "1"];
+        let mut tracks: Vec<Track> = edges.iter().zip(shares).map(|(le, value)| bucket(le, value)).collect();
+        tracks.push(bucket("+Inf", 100.0));
+        let baseline: Vec<&Track> = tracks.iter().collect();
+        for (asked, expected) in [
+            (Some(0.945), vec![0.6, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]),
+            (Some(0.05), vec![0.1, 0.1, 0.2, 0.3, 0.4]),
+            (Some(0.999), vec![1.0, 0.9, 1.0]),
+            (None, vec![0.3, 0.5, 1.0]),
+        ] {
+            assert_eq!(choose(&baseline, asked, true), Some(expected), "{asked:?}");
         }
     }
 
@@ -112,7 +149,7 @@ mod tests {
     fn coarse_buckets_give_as_many_edges_as_were_asked_for() {
         let tracks = [("0.1", 60.0), ("1", 95.0), ("+Inf", 100.0)].map(|(le, value)| bucket(le, value));
         let baseline: Vec<&Track> = tracks.iter().collect();
-        assert_eq!(choose(&baseline, None), Some(vec![0.1, 1.0, 1.0]));
+        assert_eq!(choose(&baseline, None, false), Some(vec![0.1, 1.0, 1.0]));
     }
 
     #[test]
@@ -125,7 +162,7 @@ mod tests {
             vec![bucket("wide", 1.0), bucket("+Inf", 9.0)],
             vec![bucket("+Inf", 9.0)],
         ] {
-            assert_eq!(choose(&tracks.iter().collect::<Vec<_>>(), None), None);
+            assert_eq!(choose(&tracks.iter().collect::<Vec<_>>(), None, false), None);
         }
     }
 

@@ -135,6 +135,8 @@ pub struct Tails {
     pub(super) quantile: Option<f64>,
     /// Edges in rising order; chosen by the plane from the baseline when there are none yet.
     pub edges: Option<Vec<f64>>,
+    /// Whether the edges around the quantile are wanted as well, to estimate it.
+    pub(super) around: bool,
 }
 
 /// One metric of a gate, ready to be asked for.
@@ -236,6 +238,7 @@ impl HistogramSpec {
             buckets,
             quantile: self.quantile,
             edges,
+            around: false,
         }))
     }
 }
@@ -272,6 +275,19 @@ impl Tails {
             (None, Some(_)) => 1,
             (None, None) => USUAL.len(),
         }
+    }
+
+    /// The same histogram with the edges around its quantile: they are chosen together with the
+    /// edge that is judged, and follow it, in rising order.
+    #[must_use]
+    pub fn with_surroundings(self) -> Self {
+        Self { around: true, ..self }
+    }
+
+    /// The quantile that matters, where one was named.
+    #[must_use]
+    pub const fn quantile(&self) -> Option<f64> {
+        self.quantile
     }
 
     /// The same histogram, judged at these edges.

@@ -358,7 +358,7 @@ impl Plane {
             && tails.edges.is_none()
             && !total.baseline.is_empty()
         {
-            let edges = choose(&total.baseline, tails.quantile);
+            let edges = choose(&total.baseline, tails.quantile, tails.around);
             let why = match edges {
                 Some(_) => "the bucket edges were chosen from this reading, counting begins with the next",
                 None => "the baseline has no requests yet to choose bucket edges from",

@@ -32,6 +32,11 @@ fn spec() -> Value {
             {"name": "pay", "histogram": {"selector": "pay_seconds"}, "limit": "50%"},
             {"name": "ranked", "ratio": {"preset": "http-errors"}, "mannWhitney": {}},
         ]},
+        "policy": {"rules": [
+            {"name": "go", "promoteWhen": "metrics.orders.delta < 0.1"},
+            {"name": "wait", "holdWhen": "metrics.orders.delta > 0.2"},
+            {"name": "stop", "abortWhen": "metrics.orders.delta > 0.5"},
+        ]},
     })
 }
 
@@ -48,7 +53,8 @@ fn told(spec: &Value) -> String {
     };
     let plans = plans(&spec).expect("plans");
     let (questions, settings) = (questions(&spec).expect("questions"), settings(&spec).expect("settings"));
-    format!("{plan:?} {plans:?} {settings:?} {questions:?}")
+    let rules = super::plans::rules(&spec).expect("rules");
+    format!("{plan:?} {plans:?} {settings:?} {questions:?} {rules:?}")
 }
 
 /// Paths of all fields below a node of a schema; an item of a list is written `[]`.
@@ -77,7 +83,7 @@ enum Goes {
 
 type Change = fn(&mut Value);
 
-const FIELDS: [(&str, Goes, Change); 32] = [
+const FIELDS: [(&str, Goes, Change); 38] = [
     ("steps[].weight", Goes::There, |s| s["steps"][0]["weight"] = json!(6)),
     ("steps[].minWindow", Goes::There, |s| {
         s["steps"][0]["minWindow"] = json!("7m");
@@ -105,7 +111,7 @@ const FIELDS: [(&str, Goes, Change); 32] = [
         s["analysis"]["minSample"] = json!(50);
     }),
     ("analysis.metrics[].name", Goes::There, |s| {
-        s["analysis"]["metrics"][0]["name"] = json!("sales");
+        s["analysis"]["metrics"][1]["name"] = json!("bills");
     }),
     ("analysis.metrics[].owner", Goes::Elsewhere, |s| {
         s["analysis"]["metrics"][0]["owner"] = json!("ada");
@@ -169,6 +175,24 @@ const FIELDS: [(&str, Goes, Change); 32] = [
     }),
     ("policy.onNoEvidence.then", Goes::There, |s| {
         s["policy"]["onNoEvidence"]["then"] = json!("Hold");
+    }),
+    ("policy.rules[].name", Goes::There, |s| {
+        s["policy"]["rules"][0]["name"] = json!("onwards");
+    }),
+    ("policy.rules[].owner", Goes::Elsewhere, |s| {
+        s["policy"]["rules"][0]["owner"] = json!("ada");
+    }),
+    ("policy.rules[].rationale", Goes::Elsewhere, |s| {
+        s["policy"]["rules"][0]["rationale"] = json!("because");
+    }),
+    ("policy.rules[].promoteWhen", Goes::There, |s| {
+        s["policy"]["rules"][0]["promoteWhen"] = json!("metrics.orders.delta < 0.2");
+    }),
+    ("policy.rules[].holdWhen", Goes::There, |s| {
+        s["policy"]["rules"][1]["holdWhen"] = json!("metrics.orders.delta > 0.3");
+    }),
+    ("policy.rules[].abortWhen", Goes::There, |s| {
+        s["policy"]["rules"][2]["abortWhen"] = json!("metrics.orders.delta > 0.6");
     }),
 ];
 
@@ -259,6 +283,7 @@ fn a_limit_decides_alone_and_by_its_minimum_sample() {
         spec["analysis"]["minSample"] = json!(sample);
         let ratio = spec["analysis"]["metrics"][0].clone();
         spec["analysis"]["metrics"] = json!([ratio]);
+        spec["policy"] = json!({});
         spec["analysis"]["metrics"][0]["limit"] = json!(limit);
         let judged = judged(&spec);
         assert_eq!(judged.verdict, verdict, "{limit} of {sample}: {}", judged.rule);
@@ -315,6 +340,15 @@ fn the_memory_of_the_largest_analysis_fits_into_its_field() {
         json!({"name": format!("{number}{}", "m".repeat(51)), "histogram": {"selector": "pay_seconds", "edges": edges}})
     };
     spec["analysis"]["metrics"] = (0..10).map(metric).collect();
+    let read = |field: usize| {
+        let name = format!("{field}{}", "m".repeat(51));
+        format!("metrics[\"{name}\"].canaryShare * 1.7 > metrics[\"{name}\"].stableShare")
+    };
+    let rule = |number: usize| {
+        let text = format!("{} || {}", read(number % 9), read(number % 9 + 1));
+        json!({"name": format!("{number}{}", "r".repeat(50)), "holdWhen": text})
+    };
+    spec["policy"]["rules"] = (0..20).map(rule).collect();
     let mut trial = opened(&spec);
     let arm = |share: f64, total: f64| Arm {
         events: [0.5, 0.4, 0.3, 0.2, 0.1]

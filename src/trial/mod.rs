@@ -6,22 +6,42 @@
 //! | file | holds |
 //! |---|---|
 //! | `plans` | what a frozen analysis asks of its source, and how its metrics are judged |
+//! | `rules` | the rules of the policy: when they are asked, and what their answers do |
+//! | `clause` | what one rule asks, and its answer |
+//! | `environment` | what rules can read |
+//! | `expression` | the part of CEL that they are written in |
+//! | `spread` | the counts around a quantile that a rule reads |
 
+mod clause;
+mod environment;
+mod expression;
 mod plans;
+mod rules;
+mod spread;
 
 #[cfg(test)]
 mod fields;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod ruling;
+#[cfg(test)]
+mod shipped;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::api::{CanaryAnalysisSpec, Invalid};
-use crate::decision::{Judged, Millis};
-use crate::judge::Analysis;
+use crate::decision::{Evidence, Judged, Millis, Tick};
+use crate::judge::{Analysis, MetricPlan};
 use crate::sources::{Answer, Measure, Subscription};
 
-pub use plans::{plans, questions};
+use environment::{Beside, Environment};
+use rules::{Looks, Rules};
+use spread::Spread;
+
+pub use plans::{check, plans, questions};
 
 /// One release on trial.
 #[derive(Debug)]
@@ -34,6 +54,9 @@ pub struct Trial {
     pub subscription: Subscription,
     /// What was last said about it.
     pub judged: Option<Judged>,
+    rules: Rules,
+    /// The canary's weight in percent, step by step.
+    weights: Vec<f64>,
     memory: Memory,
 }
 
@@ -44,6 +67,12 @@ struct Memory {
     analysis: Analysis,
     /// Edges of histograms by the metric's place, chosen once from the baseline.
     edges: BTreeMap<usize, Vec<f64>>,
+    /// What the rules have said.
+    #[serde(default)]
+    looks: Looks,
+    /// Counts around the quantiles that rules read, by the metric's place, since the step began.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    spreads: BTreeMap<usize, Spread>,
 }
 
 impl Trial {
@@ -54,11 +83,14 @@ impl Trial {
     pub fn open(gate: (&str, &str), spec: &CanaryAnalysisSpec, saved: Option<&str>) -> Result<Self, Invalid> {
         let (namespace, name) = gate;
         let questions = questions(spec)?;
+        let plan = spec.plan()?;
         let memory = match saved.and_then(|text| serde_json::from_str::<Memory>(text).ok()) {
             Some(memory) => memory,
             None => Memory {
                 analysis: analysis(spec)?,
                 edges: BTreeMap::new(),
+                looks: Looks::default(),
+                spreads: BTreeMap::new(),
             },
         };
         let target = &spec.target;
@@ -76,6 +108,10 @@ impl Trial {
                 metrics: questions,
             },
             judged: None,
+            rules: plans::rules(spec)?,
+            weights: (0..plan.steps.len())
+                .map(|step| f64::from(plan.weight_at(step).get()))
+                .collect(),
             memory,
         };
         for (index, edges) in trial.memory.edges.clone() {
@@ -90,6 +126,9 @@ impl Trial {
             self.step = Some(step);
             self.judged = None;
             self.memory.analysis.begin_step(step, at);
+            if self.memory.looks.begin_step(step, at) {
+                self.memory.spreads.clear();
+            }
         }
     }
 
@@ -100,11 +139,59 @@ impl Trial {
                 self.memory.edges.insert(index, edges.clone());
                 self.ask_with(index, edges);
             }
-            self.memory.analysis.observe(index, &answer.evidence);
+            self.count(index, answer.evidence);
         }
         if let Some(step) = self.step {
-            self.judged = Some(self.memory.analysis.judged(self.epoch, step));
+            let mut judged = self.memory.analysis.judged(self.epoch, step);
+            self.rule(step, &mut judged);
+            self.judged = Some(judged);
         }
+    }
+
+    /// Counts one tick of one metric: what is judged, and what lies around a quantile.
+    fn count(&mut self, index: usize, evidence: Evidence<Tick>) {
+        let analysis = &mut self.memory.analysis;
+        let tails = analysis.plans().get(index).map_or(0, MetricPlan::tails);
+        let (evidence, around) = spread::cut(evidence, tails);
+        let before = analysis.requests(index);
+        analysis.observe(index, &evidence);
+        if let Some(around) = around
+            && self.rules.quantiles().contains(&index)
+            && analysis.requests(index) != before
+        {
+            self.memory.spreads.entry(index).or_default().add(&around);
+        }
+    }
+
+    /// Lets the rules of the policy speak.
+    fn rule(&mut self, step: usize, judged: &mut Judged) {
+        if self.rules.is_empty() {
+            return;
+        }
+        let analysis = &self.memory.analysis;
+        let beside = analysis.plans().iter().enumerate().map(|(index, plan)| Beside {
+            min_sample: plan.min_sample,
+            bounds: analysis.bounds(index),
+            quantiles: self.quantiles(index),
+        });
+        let beside: Vec<Beside> = beside.collect();
+        let weight = self.weights.get(step).copied().unwrap_or_default();
+        let minutes = self.memory.looks.minutes(judged.at);
+        let environment = Environment::new(judged, (weight, minutes), &beside);
+        self.rules.apply(&mut self.memory.looks, &environment, judged);
+        if !self.memory.spreads.is_empty() {
+            judged.evidence_hash = spread::hash(&judged.evidence_hash, &self.memory.spreads);
+        }
+    }
+
+    /// The quantiles of canary and stable, of a metric of which some rule reads them.
+    fn quantiles(&self, index: usize) -> Option<[f64; 2]> {
+        let Measure::Tails(tails) = &self.subscription.metrics.get(index)?.measure else {
+            return None;
+        };
+        let judged = self.memory.analysis.plans().get(index)?.tails();
+        let around = tails.edges.as_ref()?.get(judged..)?;
+        self.memory.spreads.get(&index)?.quantiles(tails.quantile()?, around)
     }
 
     /// Its memory as text, for the CanaryAnalysis.

@@ -5,18 +5,44 @@ use crate::decision::Millis;
 use crate::judge::{Method, MetricPlan, SampleRatioPlan, Settings, Shape};
 use crate::sources::{Measure, MetricQuery};
 
-/// What is asked of the source, metric by metric.
+use super::rules::Rules;
+
+/// What is asked of the source, metric by metric; with the edges around a quantile that a rule reads.
 ///
 /// # Errors
-/// [`Invalid`] naming the metric.
+/// [`Invalid`] naming the metric or the rule.
 pub fn questions(spec: &CanaryAnalysisSpec) -> Result<Vec<MetricQuery>, Invalid> {
-    let question = |metric: &Metric| {
+    let wanted = rules(spec)?.quantiles();
+    let question = |(index, metric): (usize, &Metric)| {
+        let measure = metric.measure().map_err(|invalid| within(metric, invalid))?;
         Ok(MetricQuery {
             name: metric.name.clone(),
-            measure: metric.measure().map_err(|invalid| within(metric, invalid))?,
+            measure: match measure {
+                Measure::Tails(tails) if wanted.contains(&index) => Measure::Tails(tails.with_surroundings()),
+                measure => measure,
+            },
         })
     };
-    spec.analysis.metrics.iter().map(question).collect()
+    spec.analysis.metrics.iter().enumerate().map(question).collect()
+}
+
+/// The rules of the policy, ready to be asked.
+///
+/// # Errors
+/// [`Invalid`] naming the metric or the rule.
+pub(super) fn rules(spec: &CanaryAnalysisSpec) -> Result<Rules, Invalid> {
+    Rules::read(spec)
+}
+
+/// Reads everything that a trial by this plan would need.
+///
+/// # Errors
+/// [`Invalid`] naming the metric or the rule that cannot be understood.
+pub fn check(spec: &CanaryAnalysisSpec) -> Result<(), Invalid> {
+    plans(spec)?;
+    settings(spec)?;
+    questions(spec)?;
+    Ok(())
 }
 
 /// How every metric is judged.

@@ -1,0 +1,70 @@
+//! How the durations of both arms are spread around a quantile, where a rule reads one.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::decision::{Arm, Evidence, Tick};
+use crate::judge::quantile;
+
+/// Requests above every edge around the quantile, since the step began.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Spread {
+    canary: Arm,
+    baseline: Arm,
+}
+
+/// Cuts a tick to the tails that are judged; what is cut off are the edges around the quantile.
+pub(super) fn cut(evidence: Evidence<Tick>, tails: usize) -> (Evidence<Tick>, Option<Spread>) {
+    let Evidence::Complete(mut tick) = evidence else {
+        return (evidence, None);
+    };
+    let around = |arm: &mut Arm| Arm {
+        events: arm.events.split_off(tails.min(arm.events.len())),
+        total: arm.total,
+    };
+    let spread = Spread {
+        canary: around(&mut tick.canary),
+        baseline: around(&mut tick.baseline),
+    };
+    for pod in &mut tick.baseline_pods {
+        pod.events.truncate(tails);
+    }
+    (Evidence::Complete(tick), Some(spread))
+}
+
+/// SHA-256, in hex, of the judge's evidence together with what was counted around quantiles.
+pub(super) fn hash(judged: &str, spreads: &BTreeMap<usize, Spread>) -> String {
+    // Numbers and lists, which cannot fail to be written.
+    let bytes = serde_json_canonicalizer::to_vec(&(judged, spreads)).unwrap_or_default();
+    let mut hex = String::new();
+    for byte in Sha256::digest(&bytes) {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+    }
+    hex
+}
+
+impl Spread {
+    /// Adds what one tick counted.
+    pub(super) fn add(&mut self, tick: &Self) {
+        for (sum, arm) in [(&mut self.canary, &tick.canary), (&mut self.baseline, &tick.baseline)] {
+            sum.total += arm.total;
+            sum.events.resize(arm.events.len(), 0.0);
+            for (sum, events) in sum.events.iter_mut().zip(&arm.events) {
+                *sum += events;
+            }
+        }
+    }
+
+    /// The quantiles of canary and stable, when both lie among these edges.
+    pub(super) fn quantiles(&self, share: f64, edges: &[f64]) -> Option<[f64; 2]> {
+        let of = |arm: &Arm| {
+            let tails: Vec<(f64, f64)> = edges.iter().copied().zip(arm.events.iter().copied()).collect();
+            quantile(share, &tails, arm.total)
+        };
+        Some([of(&self.canary)?, of(&self.baseline)?])
+    }
+}
