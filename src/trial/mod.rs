@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{CanaryAnalysisSpec, Invalid};
-use crate::decision::{Judged, Millis};
+use crate::decision::{Evidence, Judged, Millis};
 use crate::judge::Analysis;
 use crate::sources::{Answer, Measure, Subscription};
 
@@ -73,6 +73,7 @@ impl Trial {
                 service: target.service.clone(),
                 canary_service: target.canary_service.clone(),
                 port: None,
+                unknown: (0..questions.len()).collect(),
                 metrics: questions,
             },
             judged: None,
@@ -81,6 +82,7 @@ impl Trial {
         for (index, edges) in trial.memory.edges.clone() {
             trial.ask_with(index, edges);
         }
+        trial.note_known();
         Ok(trial)
     }
 
@@ -93,15 +95,19 @@ impl Trial {
         }
     }
 
-    /// Counts one tick of every metric.
+    /// Counts one tick of every metric, and first what the source remembers of the time before.
     pub fn observe(&mut self, answers: Vec<Answer>) {
         for (index, answer) in answers.into_iter().enumerate() {
             if let Some(edges) = answer.edges {
                 self.memory.edges.insert(index, edges.clone());
                 self.ask_with(index, edges);
             }
+            for tick in answer.past {
+                self.memory.analysis.observe(index, &Evidence::Complete(tick));
+            }
             self.memory.analysis.observe(index, &answer.evidence);
         }
+        self.note_known();
         if let Some(step) = self.step {
             self.judged = Some(self.memory.analysis.judged(self.epoch, step));
         }
@@ -111,6 +117,14 @@ impl Trial {
     #[must_use]
     pub fn snapshot(&self) -> Option<String> {
         serde_json::to_string(&self.memory).ok()
+    }
+
+    /// What was seen once need not be asked about the time before.
+    fn note_known(&mut self) {
+        let analysis = &self.memory.analysis;
+        self.subscription
+            .unknown
+            .retain(|index| analysis.seen(*index).is_none());
     }
 
     /// From now on asks for a histogram's tails at these edges.
