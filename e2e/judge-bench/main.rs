@@ -46,12 +46,21 @@ const USUAL: &str = "**Tollgate**, abort margin 10 %";
 const COLD: &str = "**Tollgate**, abort margin 0 %, nothing known before";
 const BY_ROUTE: &str = "**Tollgate**, abort margin 0 %, a metric per route";
 const TO_THE_END: &str = "**Tollgate**, its own pace, margin 10 %";
+const WITH_OBJECTIVE: &str = "**Tollgate**, its own pace, margin 10 %, objective of 99.9 %";
 
 /// One judge: how it is called, and how it judges a release.
 type Judge = (&'static str, Box<dyn Fn(&Scenario, &Recording, u64) -> Outcome + Sync>);
 
 fn of_tollgate(name: &'static str, setup: Setup) -> Judge {
     (name, Box::new(move |_, recording, _| ours::fixed(&setup, recording)))
+}
+
+fn of_tollgate_paced(name: &'static str, setup: Setup) -> Judge {
+    let judge = move |scenario: &Scenario, _: &Recording, run| {
+        let dice = Dice::new(SEED, &format!("paced {}", scenario.name), run);
+        ours::paced(&setup, scenario, dice)
+    };
+    (name, Box::new(judge))
 }
 
 fn judges(scenario: &Scenario) -> Vec<Judge> {
@@ -106,17 +115,14 @@ fn judges(scenario: &Scenario) -> Vec<Judge> {
         ));
     }
     if scenario.onset == 0 {
-        let paced = setup(0.1);
-        all.push((
-            TO_THE_END,
-            Box::new(move |scenario, _, run| {
-                ours::paced(
-                    &paced,
-                    scenario,
-                    Dice::new(SEED, &format!("paced {}", scenario.name), run),
-                )
-            }),
-        ));
+        all.push(of_tollgate_paced(TO_THE_END, setup(0.1)));
+    }
+    if scenario.told {
+        let objective = Setup {
+            error_budget: Some(0.001),
+            ..setup(0.1)
+        };
+        all.push(of_tollgate_paced(WITH_OBJECTIVE, objective));
     }
     all
 }

@@ -54,6 +54,8 @@ pub struct Scenario {
     pub pods: bool,
     /// Answers are lost or hold NaN.
     pub gaps: bool,
+    /// Whether a judge that is told an objective, which the service misses, is looked at too.
+    pub told: bool,
 }
 
 const PLAIN: Scenario = Scenario {
@@ -66,6 +68,7 @@ const PLAIN: Scenario = Scenario {
     rate: 0.003,
     pods: false,
     gaps: false,
+    told: false,
 };
 
 /// Scenarios that belong to one table.
@@ -89,9 +92,10 @@ pub fn all() -> Vec<World> {
     const SHORT: &[(&str, f64)] = &[("healthy", 1.0), ("1.5x", 1.5), ("3x", 3.0)];
     let nature = |nature, pods| Scenario { nature, pods, ..PLAIN };
     let world = |id, name, scenarios| World { id, name, scenarios };
-    let mut first = ratios(PLAIN, SHORT);
+    let told = Scenario { told: true, ..PLAIN };
+    let mut first = ratios(told, SHORT);
     first.extend(ratios(
-        PLAIN,
+        told,
         &[
             ("1.2x", 1.2),
             ("1.25x", 1.25),

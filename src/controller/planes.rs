@@ -157,6 +157,7 @@ fn unanswered(metrics: usize, gap: &Gap) -> Vec<Answer> {
         evidence: Evidence::missing(gap.kind, &gap.detail),
         edges: None,
         age: None,
+        past: Vec::new(),
     };
     vec![gap; metrics]
 }
@@ -188,6 +189,7 @@ mod tests {
                 name: "errors".into(),
                 measure: errors.measure().expect("a preset"),
             }],
+            unknown: std::collections::BTreeSet::new(),
         }
     }
 

@@ -148,7 +148,7 @@ impl Analysis {
             Evidence::Complete(tick) => {
                 let nominal = tick.at - self.settings.interval;
                 start = Some(seen.map_or(nominal, |seen| seen.min(nominal)));
-                let margin = safety_margin(plan, &self.settings, share);
+                let margin = safety_margin(plan, &self.settings, share, metric.baseline());
                 metric.count(
                     plan,
                     course.map(|course| (course, margin)),
@@ -162,7 +162,7 @@ impl Analysis {
             self.weigh(start, counted);
         }
         if self.failure.is_none() && self.course.is_some() {
-            self.failure = self.find_failure();
+            self.failure = self.find_failure(index);
         }
     }
 
@@ -273,7 +273,7 @@ impl Analysis {
                 plan,
                 metric,
                 settings: &self.settings,
-                margin: safety_margin(plan, &self.settings, share),
+                margin: safety_margin(plan, &self.settings, share, metric.baseline()),
                 share,
                 on_no_harm: on_last || plan.promote == Promote::NoHarm,
                 alpha,
@@ -281,28 +281,38 @@ impl Analysis {
             })
     }
 
-    /// Harm over the average of all metrics, or the breach of a limit by one of them.
-    fn find_failure(&self) -> Option<Failure> {
+    /// Harm over the average of all metrics, or the breach of a limit by the metric at `index`, which
+    /// alone has changed.
+    fn find_failure(&self, index: usize) -> Option<Failure> {
+        let harm = self.find_harm();
+        harm.or_else(|| {
+            let (reason, rule) = self.views().nth(index)?.breach()?;
+            Some(Failure {
+                metric: index,
+                reason,
+                rule,
+            })
+        })
+    }
+
+    fn find_harm(&self) -> Option<Failure> {
+        let enough = metric::limit(self.settings.alpha);
+        // an average is at most the largest
+        let at_most = self.sequential().map(|(_, metric)| metric.log_harm_at_most());
+        if at_most.fold(0.0, f64::max) < enough {
+            return None;
+        }
         let weight = self.weight();
         let harm = self.sequential().map(|(index, metric)| (index, metric.log_harm()));
-        let average = log_average(harm.clone().map(|(_, log_e)| (weight, log_e)));
-        if average >= metric::limit(self.settings.alpha) {
-            let (worst, _) = harm.max_by(|one, other| one.1.total_cmp(&other.1))?;
-            let rule = self.views().nth(worst)?.harm_sentence();
-            return Some(Failure {
-                metric: worst,
-                reason: Reason::Harm,
-                rule,
-            });
+        if log_average(harm.clone().map(|(_, log_e)| (weight, log_e))) < enough {
+            return None;
         }
-        let breaches = self
-            .views()
-            .enumerate()
-            .filter_map(|(index, view)| Some((index, view.breach()?)));
-        breaches
-            .into_iter()
-            .next()
-            .map(|(metric, (reason, rule))| Failure { metric, reason, rule })
+        let (worst, _) = harm.max_by(|one, other| one.1.total_cmp(&other.1))?;
+        Some(Failure {
+            metric: worst,
+            reason: Reason::Harm,
+            rule: self.views().nth(worst)?.harm_sentence(),
+        })
     }
 
     /// The verdict alone, as [`Analysis::judged`] has it, in a small part of the time.

@@ -3,8 +3,6 @@
 //! Written by hand, because a tick is small, comes for every metric every ten seconds, and the
 //! general way parses it again to sort its keys: that took four fifths of a look.
 
-use std::fmt::Write as _;
-
 use sha2::{Digest as _, Sha256};
 
 use crate::decision::{Arm, Tick};
@@ -26,13 +24,19 @@ pub fn hex(bytes: &[u8]) -> String {
         '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
     ];
     let halves = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    halves.filter_map(|half| DIGITS.get(usize::from(half))).collect()
+    let mut out = String::with_capacity(2 * bytes.len());
+    out.extend(halves.filter_map(|half| DIGITS.get(usize::from(half))));
+    out
 }
 
 /// The tick with sorted keys, without spaces, numbers as ECMAScript writes them. Its counts are
 /// finite; what is not has no JSON and is left out.
 fn canonical(tick: &Tick) -> String {
-    let mut out = format!("{{\"at\":{},\"baseline\":", tick.at.0);
+    let arms = tick.baseline_pods.len() + 2;
+    let mut out = String::with_capacity(64 * (arms + 1));
+    out.push_str("{\"at\":");
+    whole(&mut out, tick.at.0);
+    out.push_str(",\"baseline\":");
     arm(&mut out, &tick.baseline);
     out.push_str(",\"baselinePods\":[");
     list(&mut out, &tick.baseline_pods, arm);
@@ -62,10 +66,26 @@ fn list<T>(out: &mut String, items: &[T], write: impl Fn(&mut String, &T)) {
 fn number(out: &mut String, value: f64) {
     #[expect(clippy::cast_possible_truncation, reason = "a whole number far below 2^53")]
     if libm::trunc(value).total_cmp(&value).is_eq() && libm::fabs(value) < WHOLE {
-        // writing to a string cannot fail
-        let _ = write!(out, "{}", value as i64);
+        whole(out, value as i64);
     } else {
         out.push_str(&serde_json_canonicalizer::to_string(&value).unwrap_or_default());
+    }
+}
+
+/// A whole number in decimal, without the machinery of formatting.
+fn whole(out: &mut String, value: i64) {
+    if value < 0 {
+        out.push('-');
+    }
+    let (mut rest, mut scale) = (value.unsigned_abs(), 1_u64);
+    while rest / scale >= 10 {
+        scale *= 10;
+    }
+    while scale > 0 {
+        // a digit, so it fits
+        out.push(char::from(b'0' + u8::try_from(rest / scale).unwrap_or_default()));
+        rest %= scale;
+        scale /= 10;
     }
 }
 
@@ -92,6 +112,15 @@ mod tests {
         ) {
             let tick = Tick { at: Millis(at), canary, baseline, baseline_pods };
             prop_assert_eq!(canonical(&tick), serde_json_canonicalizer::to_string(&tick).unwrap());
+        }
+    }
+
+    #[test]
+    fn whole_numbers_are_written_as_they_are() {
+        for value in [0, 7, 10, 99, 100, 1_795_276_960_000, -1, -10, i64::MAX, i64::MIN] {
+            let mut out = String::new();
+            whole(&mut out, value);
+            assert_eq!(out, value.to_string());
         }
     }
 

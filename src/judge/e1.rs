@@ -29,6 +29,9 @@ const NEAREST: f64 = 0.1;
 const FARTHEST: f64 = 4.0;
 const CENTRE: f64 = 0.7;
 
+/// A little more than the logarithm of the parts of a process: its bets and its cash.
+const LN_PARTS: f64 = 2.565;
+
 /// One alternative: its distance from the null and the logarithm of its weight.
 #[derive(Debug, Clone, Copy)]
 pub struct Bet {
@@ -36,6 +39,8 @@ pub struct Bet {
     pub distance: f64,
     /// Logarithm of the share of the capital that is bet on it.
     pub log_weight: f64,
+    /// `e^x − 1` of the distance on either side, as a process has them many times a second.
+    expm1: [f64; 2],
 }
 
 /// The alternatives, nearest first. Their weights add up to 1.
@@ -53,6 +58,7 @@ pub static BETS: LazyLock<[Bet; GRID]> = LazyLock::new(|| {
     distances.map(|distance| Bet {
         distance,
         log_weight: bent(distance) - sum,
+        expm1: [expm1(distance), expm1(-distance)],
     })
 });
 
@@ -90,13 +96,25 @@ impl Margin {
     /// alternative at `x`, in natural logarithms, when the arms make `n` and `m` requests.
     #[must_use]
     pub fn stakes(&self, x: f64, n: f64, m: f64) -> (f64, f64) {
-        let log_d = -log1p(n * self.ratio * expm1(x) / (self.ratio * n + m));
+        self.stakes_of((x, expm1(x)), n, m)
+    }
+
+    fn stakes_of(&self, (x, expm1): (f64, f64), n: f64, m: f64) -> (f64, f64) {
+        let log_d = -log1p(n * self.ratio * expm1 / (self.ratio * n + m));
         (x + log_d, log_d)
     }
 
-    /// What a tick is worth to the alternative at `x`.
-    fn gain(&self, x: f64, counts: &Counts) -> f64 {
-        let (u, log_d) = self.stakes(x, counts.n, counts.m);
+    /// A bet's place on this side, and `e^x − 1` there.
+    const fn place(&self, bet: &Bet) -> (f64, f64) {
+        match self.side {
+            Side::Harm => (bet.distance, bet.expm1[0]),
+            Side::Safety => (-bet.distance, bet.expm1[1]),
+        }
+    }
+
+    /// What a tick is worth to a bet.
+    fn gain(&self, bet: &Bet, counts: &Counts) -> f64 {
+        let (u, log_d) = self.stakes_of(self.place(bet), counts.n, counts.m);
         let extra = if self.extra > 0.0 {
             self.extra * counts.n * expm1(u)
         } else {
@@ -166,13 +184,22 @@ impl Process {
             return;
         }
         for (wealth, bet) in self.logs.iter_mut().zip(BETS.iter()) {
-            let x = margin.towards(bet.distance);
             let gain = match share {
-                Some(share) => e2::Worth::new(margin, x, share, [counts.n, counts.m]).of(counts),
-                None => margin.gain(x, counts),
+                Some(share) => {
+                    let x = margin.towards(bet.distance);
+                    e2::Worth::new(margin, x, share, [counts.n, counts.m]).of(counts)
+                }
+                None => margin.gain(bet, counts),
             };
             *wealth += gain / phi;
         }
+    }
+
+    /// What the logarithm of the e-value cannot exceed, without a single exponential: as if every
+    /// bet, and the cash, were as good as the best.
+    #[must_use]
+    pub fn log_e_at_most(&self) -> f64 {
+        self.logs.iter().copied().fold(0.0, f64::max) + LN_PARTS
     }
 
     /// The natural logarithm of the e-value: all bets and the cash.

@@ -26,6 +26,9 @@ const FAR: f64 = 60.0;
 /// Newton's method has arrived when its step is this small, and always after so many.
 const CLOSE: f64 = 1e-13;
 const STEPS: usize = 64;
+/// Parts of a sum that are smaller than the largest by this factor, as logarithm, are lost in
+/// rounding, whatever their weights.
+const NOTHING: f64 = 45.0;
 
 /// One ratio of the mixture.
 struct Mixed {
@@ -121,7 +124,8 @@ impl Likelihood {
     }
 
     /// The logarithms of the ratios between which the truth lies at all looks with probability
-    /// `1 − level`, for each of these levels; `None` where there is no bound.
+    /// `1 − level`, for each of these levels, of which none is smaller than the one before; `None`
+    /// where there is no bound.
     #[must_use]
     pub fn bounds<const LEVELS: usize>(&self, levels: [f64; LEVELS]) -> [[Option<f64>; 2]; LEVELS] {
         if self.events.is_empty() {
@@ -129,7 +133,17 @@ impl Likelihood {
         }
         let curve = self.curve();
         let mixed = curve.mixed();
-        levels.map(|level| [-FAR, FAR].map(|far| curve.crossing(far, mixed + log(level))))
+        let mut outside = [-FAR, FAR];
+        levels.map(|level| {
+            let found = [0, 1].map(|side: usize| {
+                let far = *outside.get(side)?;
+                curve.crossing(far, mixed + log(level))
+            });
+            for (known, bound) in outside.iter_mut().zip(found) {
+                *known = bound.unwrap_or(*known);
+            }
+            found
+        })
     }
 }
 
@@ -184,11 +198,27 @@ impl Curve {
     /// The logarithm of the likelihood under the mixture, up to the same constant.
     #[must_use]
     pub fn mixed(&self) -> f64 {
-        log_sum_exp(
-            MIXTURE
-                .iter()
-                .map(|mixed| mixed.log_weight + self.at(mixed.place, mixed.ratio)),
-        )
+        let (left, right) = MIXTURE.split_at(MIXTURE.len() / 2);
+        let (mut parts, mut top) = (Vec::with_capacity(MIXTURE.len()), f64::NEG_INFINITY);
+        self.gather(&mut right.iter(), &mut parts, &mut top);
+        self.gather(&mut left.iter().rev(), &mut parts, &mut top);
+        log_sum_exp(parts.into_iter())
+    }
+
+    /// Gathers the parts of the mixture from the middle outwards, until none that follows could
+    /// change the sum: the curve is concave, so once it falls it goes on falling.
+    fn gather<'a>(&self, outwards: &mut impl Iterator<Item = &'a Mixed>, parts: &mut Vec<f64>, top: &mut f64) {
+        let mut before = f64::NEG_INFINITY;
+        for mixed in outwards {
+            let here = self.at(mixed.place, mixed.ratio);
+            if here < before && here < *top - NOTHING {
+                return;
+            }
+            before = here;
+            let part = mixed.log_weight + here;
+            *top = top.max(part);
+            parts.push(part);
+        }
     }
 
     /// Where the curve crosses `limit` on the side of `far`, by Newton's method: as the curve is
@@ -199,7 +229,7 @@ impl Curve {
             let ratio = exp(x);
             let (missing, slope) = (limit - self.at(x, ratio), self.slope(ratio));
             if x.total_cmp(&far).is_eq() && missing <= 0.0 {
-                return None;
+                return (far.abs() < FAR).then_some(far);
             }
             let step = missing / slope;
             x += step;

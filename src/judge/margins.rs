@@ -17,16 +17,49 @@ pub fn harm_margin(plan: &MetricPlan, room: Option<&Room>) -> Margin {
     }
 }
 
-/// The edge of what is safe enough at a step whose canary gets `share` of the traffic: given by
-/// the policy, or such that the step adds at most the harm budget to the service's errors.
-pub fn safety_margin(plan: &MetricPlan, settings: &Settings, share: f64) -> Margin {
+/// The edge of what is safe enough at a step whose canary gets `share` of the traffic: so much
+/// worse than the baseline as the policy says, or such that the step adds at most the harm budget
+/// to the service's errors. `seen` is the baseline's events and requests before this tick.
+///
+/// Where the service fails less than its objective lets it, that part of the objective is what may
+/// be added: a service without errors could not be proved safe otherwise. Both edges meet where the
+/// rate is the objective's; the promise is about the larger of them. Which is played depends on
+/// earlier ticks only, and each holds wherever the larger does, so the evidence stays an e-process.
+pub fn safety_margin(plan: &MetricPlan, settings: &Settings, share: f64, [events, total]: [f64; 2]) -> Margin {
     let above_abort = (1.0 + plan.margin_abort) * MARGIN_GAP - 1.0;
     let budget = (settings.harm_budget / share).max(above_abort);
     let worse = plan.margin_promote.unwrap_or(budget);
+    let floor = plan.error_budget.filter(|errors| events <= errors * total);
     Margin {
         side: Side::Safety,
-        ratio: 1.0 + worse,
-        // the same part of what the objective lets fail: it lets a service without errors pass
-        extra: plan.error_budget.map_or(0.0, |errors| errors * worse),
+        ratio: if floor.is_some() { 1.0 } else { 1.0 + worse },
+        extra: floor.map_or(0.0, |errors| errors * worse),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::plan::Shape;
+
+    #[test]
+    fn the_objective_is_the_floor_of_what_may_be_added_and_never_more() {
+        let plan = MetricPlan {
+            margin_promote: Some(0.2),
+            error_budget: Some(0.001),
+            ..MetricPlan::new("errors", Shape::Ratio)
+        };
+        for (name, seen, ratio, extra) in [
+            ("nothing seen", [0.0, 0.0], 1.0, 0.0002),
+            ("no error", [0.0, 9000.0], 1.0, 0.0002),
+            ("as the objective has it", [9.0, 9000.0], 1.0, 0.0002),
+            ("worse than the objective", [10.0, 9000.0], 1.2, 0.0),
+        ] {
+            let margin = safety_margin(&plan, &Settings::default(), 0.5, seen);
+            assert!(
+                (margin.ratio - ratio).abs() < 1e-12 && (margin.extra - extra).abs() < 1e-12,
+                "{name}: {margin:?}"
+            );
+        }
     }
 }

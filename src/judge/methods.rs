@@ -3,6 +3,7 @@
 
 use crate::decision::{Arm, Evidence, Judged, Millis, Promote, Reason, Tick, Verdict};
 
+use super::e1::{Counts, Margin, Process, Side};
 use super::world::{Dice, WEIGHTS, errors, percents, ratio_tick};
 use super::{Analysis, Method, MetricPlan, SampleRatioPlan, Settings, Shape};
 
@@ -321,23 +322,36 @@ fn a_canary_of_one_pod_among_uneven_pods_is_given_more_room() {
 
 #[test]
 fn shares_of_a_third_are_judged_with_far_fewer_requests_than_rare_events_would_need() {
-    let judge = |error_budget| {
+    let counts = [7.0, 20.0, 693.0, 1980.0];
+    let after = |error_budget| {
         let plan = MetricPlan {
             error_budget,
             margin_promote: Some(0.3),
             ..MetricPlan::new("slow", Shape::Ratio)
         };
         let mut analysis = begun(plan, Settings::default());
-        for at in 1..=600 {
-            analysis.observe(0, &ratio_tick(at * 10, [7.0, 20.0, 693.0, 1980.0]));
-            let judged = analysis.judged(1, 0);
-            if let Verdict::Pass(_) = judged.verdict {
-                return at;
-            }
-        }
-        600
+        let passed = |at: &i64| {
+            analysis.observe(0, &ratio_tick(at * 10, counts));
+            matches!(analysis.judged(1, 0).verdict, Verdict::Pass(_))
+        };
+        (1..600).find(passed).expect("safe")
     };
-    // with an absolute part of the margin, tiny as it is, safety stays with rare events
-    let (shares, rare) = (judge(None), judge(Some(1e-9)));
+    // the same by the process for rare events
+    let [a, n, b, m] = counts;
+    let margin = Margin {
+        side: Side::Safety,
+        ratio: 1.3,
+        extra: 0.0,
+    };
+    let mut process = Process::new();
+    process.stake(1.0);
+    let proved = |_: &i64| {
+        process.play(&margin, &Counts { a, n, b, m }, 1.0, None);
+        process.log_e() >= libm::log(20.0)
+    };
+    let rare = (1..600).find(proved).expect("safe");
+    let shares = after(None);
     assert!(3 * shares < 2 * rare, "{shares} ticks against {rare}");
+    // an objective that the service misses anyway counts only until a tick has shown that
+    assert!(after(Some(0.001)) < rare);
 }

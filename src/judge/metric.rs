@@ -314,6 +314,16 @@ impl Metric {
         log_average(self.harm.iter().map(|process| (share, process.log_e())))
     }
 
+    /// What the logarithm of the evidence of harm cannot exceed: far cheaper, and mostly enough.
+    pub fn log_harm_at_most(&self) -> f64 {
+        self.harm.iter().map(Process::log_e_at_most).fold(0.0, f64::max)
+    }
+
+    /// The baseline's events and requests since the attempt began.
+    pub const fn baseline(&self) -> [f64; 2] {
+        [self.total.0.b, self.total.0.m]
+    }
+
     /// The abort margin of the shown tail at this step, as a ratio.
     pub fn harm_ratio(&self, plan: &MetricPlan) -> f64 {
         harm_margin(plan, self.room.as_ref()).ratio

@@ -154,8 +154,8 @@ impl View<'_> {
     /// ratio cannot be below 0). That of the difference has half of its level from each arm.
     fn intervals(&self) -> [Option<[f64; 2]>; 2] {
         let (beta, half) = (self.settings.beta, self.settings.beta / 2.0);
-        let both = self.metric.likelihood.bounds([beta, half]);
-        let [ratio, wider] = both.map(|[lower, upper]| Some([lower.map_or(0.0, exp), exp(upper?)]));
+        let both = self.metric.likelihood.bounds([half, beta]);
+        let [wider, ratio] = both.map(|[lower, upper]| Some([lower.map_or(0.0, exp), exp(upper?)]));
         [
             ratio,
             wider.map(|wider| interval::difference(wider, &self.counts(), half)),
@@ -221,13 +221,12 @@ impl View<'_> {
             }
             (Verdict::Pass(_), Method::Sequential) => {
                 let level = words::percent(1.0 - self.settings.beta);
-                let plus = (self.margin.extra > 0.0)
-                    .then(|| format!(" plus {} of requests", words::percent(self.margin.extra)));
-                let margin = words::ratio(self.margin.ratio);
-                format!(
-                    "{arms}: {level} certain below {margin} times stable{}",
-                    plus.unwrap_or_default()
-                )
+                let margin = if self.margin.extra > 0.0 {
+                    format!("stable plus {} of requests", words::percent(self.margin.extra))
+                } else {
+                    format!("{} times stable", words::ratio(self.margin.ratio))
+                };
+                format!("{arms}: {level} certain below {margin}")
             }
             _ => format!("{arms}: {}", open_sentence(reading.need)),
         };

@@ -64,8 +64,8 @@ impl SampleRatio {
 
 #[cfg(test)]
 mod tests {
-    use super::super::world::Dice;
     use super::*;
+    use crate::judge::world::Dice;
 
     /// How many of 100 releases with the right split raise an alarm within half an hour at 5 %, at
     /// 200 requests per second, when each connection stays with an arm and carries so many requests.

@@ -160,7 +160,7 @@ fn a_rule_names_its_metric_and_its_numbers() {
         ),
         (
             after(begun(errors(), &WEIGHTS), 0, 1, [0.0, 0.0, 0.0, 0.0]).rule,
-            "http-errors: 0 of 0 requests failed on canary, 0 of 0 on stable: needs about 459 more requests",
+            "http-errors: 0 of 0 requests failed on canary, 0 of 0 on stable: needs about 458 more requests",
         ),
         (
             after(begun(errors(), &[95]), 0, 6, [6.0, 1900.0, 1.0, 100.0]).rule,

@@ -294,6 +294,7 @@ mod tests {
             canary_service: "checkout-canary".to_owned(),
             port,
             metrics: Vec::new(),
+            unknown: std::collections::BTreeSet::new(),
         };
         let owners = |port, label: &str| {
             let gates = [subscription(port)];

@@ -17,6 +17,7 @@
 //! | `query` | shared questions: shapes, parts, sending |
 //! | `memory` | what is remembered of the series, bounded |
 //! | `tally` | the series of one gate's metric to one tick |
+//! | `past` | the hour before a release, minute by minute |
 //! | `prometheus` | the plane: one tick for every subscription |
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -26,6 +27,7 @@ mod counter;
 mod edges;
 mod memory;
 mod metric;
+mod past;
 mod prometheus;
 mod query;
 mod reply;

@@ -2,12 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
 
 use super::arms::{Book, Role};
 use super::connection::ConnectionSpec;
 use super::edges::choose;
 use super::memory::Memory;
 use super::metric::{Identity, Measure, MetricQuery};
+use super::past;
 use super::query::{Ask, Fetched, Parts, Rendered, Round, Shape, Starts, shapes};
 use super::reply::gap;
 use super::subscription::{Answer, Collected, Costs, Subscription};
@@ -17,6 +21,9 @@ use crate::http::{self, Client};
 
 /// Longest wait after the end of a tick for samples that are still on their way, milliseconds.
 const LONGEST_DELAY: i64 = 5000;
+/// How long a tick waits for the past of releases that begin, and how many are read at the same time.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PASTS_AT_ONCE: usize = 4;
 
 /// One Prometheus, read for the whole fleet.
 pub struct Plane {
@@ -145,7 +152,7 @@ impl Plane {
         self.memory.begin();
         let dealt = self.deal(fetched, &books, to);
         self.read_starts(&round, &dealt).await;
-        let collected = subscriptions
+        let mut collected: Vec<Collected> = subscriptions
             .iter()
             .enumerate()
             .map(|(place, gate)| Collected {
@@ -154,7 +161,34 @@ impl Plane {
             })
             .collect();
         self.memory.prune(to);
+        self.recall(&round, &mut collected).await;
         collected
+    }
+
+    /// Adds the past of metrics that were counted for the first time. Nobody waits long for it.
+    async fn recall(&mut self, round: &Round<'_>, collected: &mut [Collected]) {
+        let mut wanted = Vec::new();
+        for (place, (gate, answers)) in round.gates.iter().zip(collected.iter()).enumerate() {
+            for (index, (metric, answer)) in gate.metrics.iter().zip(&answers.metrics).enumerate() {
+                let complete = matches!(answer.evidence, Evidence::Complete(_));
+                if complete && gate.unknown.contains(&index) && past::tells(&metric.measure) {
+                    wanted.push(async move { (place, index, past::read(round, place, metric).await) });
+                }
+            }
+        }
+        let mut reads = futures::stream::iter(wanted)
+            .buffer_unordered(PASTS_AT_ONCE)
+            .take_until(Box::pin(tokio::time::sleep(PATIENCE)))
+            .boxed();
+        while let Some((place, index, read)) = reads.next().await {
+            for (gap, bytes) in read.costs {
+                self.costs.asked(&gap.map_or(Ok(()), Err), bytes);
+            }
+            let answers = collected.get_mut(place).map(|gate| &mut gate.metrics);
+            if let Some(answer) = answers.and_then(|answers| answers.get_mut(index)) {
+                answer.past = read.ticks;
+            }
+        }
     }
 
     /// Begins counting what is new and forgets what left.
@@ -397,6 +431,7 @@ impl Plane {
             evidence,
             edges: None,
             age,
+            past: Vec::new(),
         }
     }
 }

@@ -273,11 +273,23 @@ impl Round<'_> {
     /// The query of a shape for the gates of some namespaces. Its window goes back three scrapes
     /// before the part that is counted, so that every live series has a sample to count from.
     fn text(&self, shape: &Shape, ask: &Ask, group: &BTreeSet<String>, rendered: &mut Rendered) -> Result<String, Gap> {
-        let gates: Vec<&Subscription> = self
-            .within(ask, group)
-            .into_iter()
-            .filter_map(|gate| self.gates.get(gate))
-            .collect();
+        let mut text = self.narrowed(shape, ask, &self.within(ask, group), rendered)?;
+        let _ = write!(text, "[{}s]", self.window(ask.since.unwrap_or(self.to)));
+        if text.len() > LONGEST_QUERY {
+            return Err(gap(GapKind::Oversized, "the query for all gates is too long"));
+        }
+        Ok(text)
+    }
+
+    /// The selector of a shape, narrowed to these gates and to what is asked for.
+    pub(super) fn narrowed(
+        &self,
+        shape: &Shape,
+        ask: &Ask,
+        gates: &BTreeSet<usize>,
+        rendered: &mut Rendered,
+    ) -> Result<String, Gap> {
+        let gates: Vec<&Subscription> = gates.iter().filter_map(|gate| self.gates.get(*gate)).collect();
         let mut added = self
             .books
             .get(&shape.identity)
@@ -285,12 +297,7 @@ impl Round<'_> {
             .unwrap_or_default();
         added.extend(ask.comparisons());
         let selector = rendered.of(&shape.selector, added);
-        let mut text = selector.map_err(|error| gap(GapKind::QueryError, &error.to_string()))?;
-        let _ = write!(text, "[{}s]", self.window(ask.since.unwrap_or(self.to)));
-        if text.len() > LONGEST_QUERY {
-            return Err(gap(GapKind::Oversized, "the query for all gates is too long"));
-        }
-        Ok(text)
+        selector.map_err(|error| gap(GapKind::QueryError, &error.to_string()))
     }
 
     fn window(&self, since: i64) -> i64 {
@@ -324,7 +331,8 @@ impl Round<'_> {
         }
     }
 
-    async fn send(&self, query: &str) -> (Result<Vec<Series>, Gap>, u64) {
+    /// Sends a query for series and their samples, and says how many bytes the answer had.
+    pub(super) async fn send(&self, query: &str) -> (Result<Vec<Series>, Gap>, u64) {
         let base = match http::address("url", self.connection.url.trim_end_matches('/')) {
             Ok(base) => base,
             Err(error) => return (Err(failed(&error)), 0),

@@ -1,7 +1,7 @@
 //! A stand-in for Prometheus: it holds series, and answers a query for raw samples as Prometheus
 //! does, after parsing it with a parser that is not ours. Anything else is an exact reply.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -148,19 +148,26 @@ impl Respond for Answers {
 
 /// What Prometheus answers: the window is open at its start and closed at its end.
 fn found(series: &[(Labels, Vec<Sample>)], query: &str, to: f64) -> ResponseTemplate {
-    let Ok(Expr::MatrixSelector(matrix)) = parse(query) else {
-        let body = json!({"status": "error", "errorType": "bad_data", "error": query});
-        return ResponseTemplate::new(400).set_body_json(body);
+    // a selector with a range, or as a subquery at whole minutes
+    let (selector, range, minutely) = match parse(query) {
+        Ok(Expr::MatrixSelector(matrix)) => (matrix.vs, matrix.range, false),
+        Ok(Expr::Subquery(sub)) if sub.step == Some(Duration::from_mins(1)) => match *sub.expr {
+            Expr::VectorSelector(selector) => (selector, sub.range, true),
+            other => panic!("not a series: {other}"),
+        },
+        _ => {
+            let body = json!({"status": "error", "errorType": "bad_data", "error": query});
+            return ResponseTemplate::new(400).set_body_json(body);
+        }
     };
     let empty = String::new();
-    let from = to - matrix.range.as_secs_f64();
+    let from = to - range.as_secs_f64();
     let mut rows = Vec::new();
     for (labels, samples) in series {
         let value = |name: &str| labels.get(name).unwrap_or(&empty);
-        let named = matrix.vs.name.as_ref().is_none_or(|name| value("__name__") == name);
+        let named = selector.name.as_ref().is_none_or(|name| value("__name__") == name);
         if !named
-            || !matrix
-                .vs
+            || !selector
                 .matchers
                 .matchers
                 .iter()
@@ -168,6 +175,7 @@ fn found(series: &[(Labels, Vec<Sample>)], query: &str, to: f64) -> ResponseTemp
         {
             continue;
         }
+        let samples = if minutely { at_minutes(samples) } else { samples.clone() };
         let values: Vec<_> = samples
             .iter()
             .map(|sample| {
@@ -185,6 +193,32 @@ fn found(series: &[(Labels, Vec<Sample>)], query: &str, to: f64) -> ResponseTemp
     }
     let body = json!({"status": "success", "data": {"resultType": "matrix", "result": rows}});
     ResponseTemplate::new(200).set_body_json(body)
+}
+
+/// The value at each whole minute: that of the newest sample within five minutes before it.
+fn at_minutes(samples: &[Sample]) -> Vec<Sample> {
+    let ends = samples.first().into_iter().chain(samples.last());
+    let [first, last] = [i64::MAX, i64::MIN].map(|start| {
+        ends.clone().fold(start, |end, sample| {
+            if start > 0 {
+                end.min(sample.at)
+            } else {
+                end.max(sample.at)
+            }
+        })
+    });
+    let minutes = (first / 60_000)..=(last / 60_000 + 5);
+    let value = |minute: i64| {
+        let at = minute * 60_000;
+        let newest = samples
+            .iter()
+            .rfind(|sample| sample.at <= at && sample.at > at - 300_000)?;
+        Some(Sample {
+            at,
+            value: newest.value,
+        })
+    };
+    minutes.filter_map(value).collect()
 }
 
 fn text(value: f64) -> String {
@@ -207,6 +241,7 @@ pub(super) fn gate(namespace: &str, name: &str, metrics: Vec<MetricQuery>) -> Su
         canary_service: format!("{name}-canary"),
         port: Some(80),
         metrics,
+        unknown: BTreeSet::new(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a gate asks of a plane, and what it gets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::metric::MetricQuery;
 use crate::decision::{Evidence, Gap, GapKind, Millis, Tick};
@@ -24,6 +24,9 @@ pub struct Subscription {
     pub port: Option<u16>,
     /// The metrics, in the gate's order.
     pub metrics: Vec<MetricQuery>,
+    /// Places of the metrics of which nothing is known yet: with the first complete tick comes what
+    /// the source remembers of the hour before it.
+    pub unknown: BTreeSet<usize>,
 }
 
 /// What one gate gets from one tick.
@@ -45,6 +48,9 @@ pub struct Answer {
     pub edges: Option<Vec<f64>>,
     /// How old the newest sample was at the end of the tick, of the arm that lags.
     pub age: Option<Millis>,
+    /// The hour before, minute by minute, where it was unknown and pods are told apart: to be counted
+    /// first. Empty when the source does not remember it or did not answer in time.
+    pub past: Vec<Tick>,
 }
 
 /// What the plane has cost so far, for metrics.
@@ -78,6 +84,7 @@ impl Answer {
             evidence: Evidence::Incomplete(gaps),
             edges: None,
             age: None,
+            past: Vec::new(),
         }
     }
 }

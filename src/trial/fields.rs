@@ -266,6 +266,7 @@ fn judged(spec: &Value) -> Judged {
             evidence: Evidence::Complete(tick),
             edges: None,
             age: None,
+            past: vec![],
         }]);
     }
     trial.judged.expect("judged")
@@ -326,6 +327,61 @@ fn the_split_settles_for_a_look_and_a_scrape_and_is_watched_where_the_gate_says_
     assert_eq!((watched.settle, watched.dispersion), (Millis::from_secs(25), 100.0));
 }
 
+/// A minute of stable's pods, of which every third fails six requests at once.
+fn clumped(minute: i64) -> Tick {
+    let pods: Vec<Arm> = (0..6)
+        .map(|pod| Arm {
+            events: vec![if (pod + minute) % 3 == 0 { 6.0 } else { 0.0 }],
+            total: 1000.0,
+        })
+        .collect();
+    Tick {
+        at: BEGIN - Millis::from_secs(60 * minute),
+        canary: Arm {
+            events: vec![0.0],
+            total: 0.0,
+        },
+        baseline: Arm {
+            events: vec![12.0],
+            total: 6000.0,
+        },
+        baseline_pods: pods,
+    }
+}
+
+#[test]
+fn what_the_source_remembers_is_known_at_the_first_step_and_asked_for_once() {
+    let mut spec = spec();
+    let orders = spec["analysis"]["metrics"][0].clone();
+    spec["analysis"]["metrics"] = json!([orders]);
+    let told = |past: Vec<Tick>| {
+        let mut trial = Trial::open(("shop", "checkout"), &read(&spec).sealed(), None).expect("a trial");
+        assert_eq!(trial.subscription.unknown, BTreeSet::from([0]));
+        trial.observe(vec![Answer {
+            evidence: Evidence::Complete(clumped(0)),
+            edges: None,
+            age: None,
+            past,
+        }]);
+        assert_eq!(trial.subscription.unknown, BTreeSet::new());
+        let memory = trial.snapshot().expect("a memory");
+        let mut restarted = Trial::open(("shop", "checkout"), &read(&spec).sealed(), Some(&memory)).expect("a trial");
+        assert_eq!(restarted.subscription.unknown, BTreeSet::new());
+        let dispersion = |trial: &mut Trial| {
+            trial.begin_step(0, BEGIN + Millis::from_secs(5));
+            trial.observe(vec![]);
+            trial.judged.as_ref().expect("judged").readings[0].dispersion
+        };
+        let (before, after) = (dispersion(&mut trial), dispersion(&mut restarted));
+        assert_eq!(before.to_bits(), after.to_bits());
+        assert_eq!(trial.snapshot(), restarted.snapshot());
+        before
+    };
+    assert!((told(vec![]) - 1.0).abs() < 1e-12, "nothing is known");
+    let known = told((1..=60).rev().map(clumped).collect());
+    assert!(known > 4.0, "{known}");
+}
+
 #[test]
 fn the_memory_of_the_largest_analysis_fits_into_its_field() {
     let mut spec = spec();
@@ -368,6 +424,7 @@ fn the_memory_of_the_largest_analysis_fits_into_its_field() {
             evidence: Evidence::Complete(tick),
             edges: None,
             age: None,
+            past: vec![],
         };
         trial.observe(vec![answer; 10]);
     }

@@ -105,6 +105,7 @@ impl Trial {
                 service: target.service.clone(),
                 canary_service: target.canary_service.clone(),
                 port: None,
+                unknown: (0..questions.len()).collect(),
                 metrics: questions,
             },
             judged: None,
@@ -117,6 +118,7 @@ impl Trial {
         for (index, edges) in trial.memory.edges.clone() {
             trial.ask_with(index, edges);
         }
+        trial.note_known();
         Ok(trial)
     }
 
@@ -132,20 +134,32 @@ impl Trial {
         }
     }
 
-    /// Counts one tick of every metric.
+    /// Counts one tick of every metric, and first what the source remembers of the time before.
     pub fn observe(&mut self, answers: Vec<Answer>) {
         for (index, answer) in answers.into_iter().enumerate() {
             if let Some(edges) = answer.edges {
                 self.memory.edges.insert(index, edges.clone());
                 self.ask_with(index, edges);
             }
+            for tick in answer.past {
+                self.recall(index, tick);
+            }
             self.count(index, answer.evidence);
         }
+        self.note_known();
         if let Some(step) = self.step {
             let mut judged = self.memory.analysis.judged(self.epoch, step);
             self.rule(step, &mut judged);
             self.judged = Some(judged);
         }
+    }
+
+    /// Counts one tick from before the release: only what is judged.
+    fn recall(&mut self, index: usize, tick: Tick) {
+        let analysis = &mut self.memory.analysis;
+        let tails = analysis.plans().get(index).map_or(0, MetricPlan::tails);
+        let (evidence, _) = spread::cut(Evidence::Complete(tick), tails);
+        analysis.observe(index, &evidence);
     }
 
     /// Counts one tick of one metric: what is judged, and what lies around a quantile.
@@ -198,6 +212,14 @@ impl Trial {
     #[must_use]
     pub fn snapshot(&self) -> Option<String> {
         serde_json::to_string(&self.memory).ok()
+    }
+
+    /// What was seen once need not be asked about the time before.
+    fn note_known(&mut self) {
+        let analysis = &self.memory.analysis;
+        self.subscription
+            .unknown
+            .retain(|index| analysis.seen(*index).is_none());
     }
 
     /// From now on asks for a histogram's tails at these edges.
