@@ -55,4 +55,5 @@ mod verdicts;
 mod world;
 
 pub use analysis::Analysis;
+pub use need::expected;
 pub use plan::{Method, MetricPlan, PlanError, SampleRatioPlan, Settings, Shape};
