@@ -4,6 +4,7 @@ mod aborts;
 mod blind;
 mod github;
 mod releases;
+mod replay;
 mod shares;
 mod traffic;
 

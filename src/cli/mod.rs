@@ -9,14 +9,24 @@ pub mod controller;
 mod emergency;
 mod exit;
 mod explain;
+mod findings;
+mod forecast;
+mod lint;
 pub mod manifests;
 mod next;
 mod paint;
+mod placed;
+mod plot;
 #[cfg(test)]
 mod rendering_tests;
+mod replay;
+#[cfg(test)]
+mod replay_tests;
+mod retold;
 mod snapshot;
 mod status;
 mod story;
+mod timeline;
 mod tree;
 mod units;
 mod wait;
@@ -65,6 +75,10 @@ pub enum Command {
     Retry(act::Args),
     /// Wait until a release is completed, rejected, held or at rest
     Wait(wait::Args),
+    /// Try a policy on history: recorded, or of a live Prometheus
+    Replay(replay::Args),
+    /// Check gates before they are applied
+    Lint(lint::Args),
     /// Run the operator
     Controller(controller::Args),
     /// Print or write everything a cluster needs: definitions, rights, policies, the operator
@@ -104,6 +118,7 @@ impl Cli {
             Command::Controller(args) => return served(args),
             Command::Manifests(args) => args.run().map(|()| exit::DONE),
             Command::Completions(args) => args.run().map(|()| exit::DONE),
+            Command::Lint(args) => args.run(),
             command => asked(command),
         };
         match done {
@@ -138,7 +153,10 @@ fn asked(command: Command) -> Result<u8, Trouble> {
             Command::Abort(args) => args.run().await,
             Command::Retry(args) => args.run(Verb::Retry).await,
             Command::Wait(args) => args.run().await,
-            Command::Controller(_) | Command::Manifests(_) | Command::Completions(_) => Ok(exit::DONE),
+            Command::Replay(args) => args.run().await,
+            Command::Controller(_) | Command::Manifests(_) | Command::Completions(_) | Command::Lint(_) => {
+                Ok(exit::DONE)
+            }
         }
     })
 }

@@ -33,7 +33,7 @@ const SPLITS: usize = 8;
 const GAPS: usize = 3;
 
 /// What a mixture pays for not knowing the truth, in natural logarithms.
-const MIXTURE_COST: f64 = 1.5;
+pub const MIXTURE_COST: f64 = 1.5;
 
 const MINUTE: i64 = 60_000;
 

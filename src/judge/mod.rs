@@ -56,5 +56,6 @@ mod verdicts;
 mod world;
 
 pub use analysis::Analysis;
+pub use need::expected;
 pub use plan::{Method, MetricPlan, PlanError, SampleRatioPlan, Settings, Shape};
 pub use quantile::quantile;

@@ -7,6 +7,12 @@ use libm::{expm1, sqrt};
 
 use super::e1::{BETS, Counts, Margin};
 use super::e2::{self, Worth};
+use super::margins::safety_margin;
+use super::metric::{MIXTURE_COST, limit};
+use super::plan::{Method, MetricPlan, Settings};
+
+/// Baseline requests after which its rate counts as known in a forecast from nothing.
+const KNOWN: f64 = 1e6;
 
 /// What is assumed of the traffic.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -63,4 +69,27 @@ pub fn forecast(traffic: &Traffic, margin: &Margin, nats: f64) -> Option<f64> {
     BETS.iter()
         .filter_map(|bet| requests(traffic, margin, margin.towards(bet.distance), nats.max(0.0), 0.0))
         .min_by(f64::total_cmp)
+}
+
+/// Canary requests that a step of this share can be expected to need from nothing, when the canary is
+/// as healthy as a baseline with this rate of events: the median of what proof of safety takes, and
+/// never less than the minimum sample. `None` when no number of requests would suffice. At the last
+/// step, and for the other methods, the minimum sample is all that is asked for.
+#[must_use]
+pub fn expected(plan: &MetricPlan, settings: &Settings, (share, last): (f64, bool), rate: f64) -> Option<f64> {
+    if last || plan.method != Method::Sequential {
+        return Some(plan.min_sample);
+    }
+    let traffic = Traffic {
+        rate,
+        split: (1.0 - share) / share,
+        truth: 1.0,
+        phi: plan.dispersion,
+        known: KNOWN,
+    };
+    forecast(
+        &traffic,
+        &safety_margin(plan, settings, share, [rate, 1.0]),
+        limit(settings.beta) + MIXTURE_COST,
+    )
 }

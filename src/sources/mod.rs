@@ -18,6 +18,8 @@
 //! | `memory` | what is remembered of the series, bounded |
 //! | `tally` | the series of one gate's metric to one tick |
 //! | `past` | the hour before a release, minute by minute |
+//! | `recording` | series in memory that answer as a server would |
+//! | `history` | what a server remembers of one gate, read once |
 //! | `prometheus` | the plane: one tick for every subscription |
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -25,11 +27,13 @@ mod arms;
 mod connection;
 mod counter;
 mod edges;
+mod history;
 mod memory;
 mod metric;
 mod past;
 mod prometheus;
 mod query;
+mod recording;
 mod reply;
 mod selector;
 mod subscription;
@@ -43,9 +47,11 @@ mod fleet;
 mod stand_in;
 
 pub use connection::{AuthSpec, BasicSpec, ConnectionSpec, HeaderSpec, SecretRef, TlsSpec};
+pub use history::history;
 pub use metric::{
     HistogramPreset, HistogramSpec, Measure, MetricQuery, Ratio, RatioPreset, RatioSpec, SpecError, Tails,
 };
 pub use prometheus::Plane;
-pub use selector::{Selector, SelectorError};
+pub use recording::{Recording, RecordingError};
+pub use selector::{Selector, SelectorDoubt, SelectorError, doubt};
 pub use subscription::{Answer, Collected, Costs, Subscription};

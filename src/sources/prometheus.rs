@@ -12,7 +12,8 @@ use super::edges::choose;
 use super::memory::Memory;
 use super::metric::{Identity, Measure, MetricQuery};
 use super::past;
-use super::query::{Ask, Fetched, Parts, Rendered, Round, Shape, Starts, shapes};
+use super::query::{Ask, Fetched, Parts, Reader, Rendered, Round, Shape, Starts, shapes};
+use super::recording::Recording;
 use super::reply::gap;
 use super::subscription::{Answer, Collected, Costs, Subscription};
 use super::tally::{Frame, Progress, Sides};
@@ -28,7 +29,7 @@ const PASTS_AT_ONCE: usize = 4;
 /// One Prometheus, read for the whole fleet.
 pub struct Plane {
     connection: ConnectionSpec,
-    client: Client,
+    reader: Reader,
     costs: Costs,
     memory: Memory,
     parts: Parts,
@@ -57,16 +58,26 @@ impl Plane {
     /// [`http::Error::Address`] when the address cannot be used.
     pub fn new(connection: ConnectionSpec, client: Client) -> Result<Self, http::Error> {
         http::address("url", &connection.url)?;
-        Ok(Self {
+        Ok(Self::reading(connection, Reader::Server(client)))
+    }
+
+    /// A plane that reads a recording: its answers at a tick are those that a server would have given.
+    #[must_use]
+    pub fn over(connection: ConnectionSpec, recording: Arc<Recording>) -> Self {
+        Self::reading(connection, Reader::Recording(recording))
+    }
+
+    fn reading(connection: ConnectionSpec, reader: Reader) -> Self {
+        Self {
             connection,
-            client,
+            reader,
             costs: Costs::default(),
             memory: Memory::default(),
             parts: Parts::default(),
             rendered: Rendered::default(),
             counted: HashMap::new(),
             last: None,
-        })
+        }
     }
 
     /// The end of the newest tick that can be read at this time: ticks end at multiples of the
@@ -136,10 +147,10 @@ impl Plane {
             .into();
         let asks = self.asks(subscriptions);
         self.parts.retain(&asks);
-        let client = self.client.clone();
+        let reader = self.reader.clone();
         let round = Round {
             connection: &connection,
-            client: &client,
+            reader: &reader,
             gates: subscriptions,
             books: &books,
             to,

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures::StreamExt as _;
@@ -14,6 +15,7 @@ use super::arms::Book;
 use super::connection::ConnectionSpec;
 use super::edges::spellings;
 use super::metric::{Identity, Measure};
+use super::recording::Recording;
 use super::reply::{Series, decode, failed, gap};
 use super::selector::{Comparison, Op, Selector, SelectorError, one_of};
 use super::subscription::{Costs, Subscription};
@@ -190,10 +192,19 @@ pub(super) struct Fetched {
     pub(super) result: Result<Vec<Series>, Gap>,
 }
 
+/// Who answers.
+#[derive(Clone)]
+pub(super) enum Reader {
+    /// A server, asked over HTTP.
+    Server(Client),
+    /// What was recorded of one.
+    Recording(Arc<Recording>),
+}
+
 /// Everything that the queries of one tick have in common.
 pub(super) struct Round<'a> {
     pub(super) connection: &'a ConnectionSpec,
-    pub(super) client: &'a Client,
+    pub(super) reader: &'a Reader,
     pub(super) gates: &'a [Subscription],
     pub(super) books: &'a BTreeMap<Identity, Book<'a>>,
     /// End of the tick, milliseconds.
@@ -333,6 +344,10 @@ impl Round<'_> {
 
     /// Sends a query for series and their samples, and says how many bytes the answer had.
     pub(super) async fn send(&self, query: &str) -> (Result<Vec<Series>, Gap>, u64) {
+        let client = match self.reader {
+            Reader::Recording(recording) => return (recording.answer(query, self.to), 0),
+            Reader::Server(client) => client,
+        };
         let base = match http::address("url", self.connection.url.trim_end_matches('/')) {
             Ok(base) => base,
             Err(error) => return (Err(failed(&error)), 0),
@@ -343,7 +358,7 @@ impl Round<'_> {
         let timeout = format!("{}s", self.connection.timeout_seconds);
         let form = [("query", query), ("time", time.as_str()), ("timeout", timeout.as_str())];
         let sent = Instant::now();
-        match self.client.post_form(url, &form).await {
+        match client.post_form(url, &form).await {
             Ok(reply) => {
                 let now = self.now + i64::try_from(sent.elapsed().as_millis()).unwrap_or(i64::MAX);
                 let bytes = u64::try_from(reply.body.len()).unwrap_or(u64::MAX);

@@ -57,6 +57,60 @@ pub struct SelectorError {
     pub why: String,
 }
 
+/// What makes an expression doubtful, whether or not it is accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SelectorDoubt {
+    /// It answers where there is nothing: the part of it that does.
+    MasksAbsence(&'static str),
+    /// By its name it is no counter: why.
+    NotACounter(String),
+}
+
+/// Looks for what makes an expression doubtful; nothing in what is no PromQL.
+#[must_use]
+pub fn doubt(text: &str) -> Option<SelectorDoubt> {
+    let expression = parse(text).ok()?;
+    if let Some(what) = mask(&expression) {
+        return Some(SelectorDoubt::MasksAbsence(what));
+    }
+    let Expr::VectorSelector(VectorSelector { name: Some(name), .. }) = &expression else {
+        return None;
+    };
+    let counts = ["_total", "_count", "_sum", "_bucket"]
+        .iter()
+        .any(|ending| name.ends_with(ending));
+    let why = if counts || name.ends_with(":total") {
+        return None;
+    } else if name.contains(':') {
+        format!("{name} is named like the result of a recording rule, most of which are rates")
+    } else {
+        format!("{name} does not end in _total, as counters do")
+    };
+    Some(SelectorDoubt::NotACounter(why))
+}
+
+/// The part of an expression that answers where there is nothing.
+fn mask(expression: &Expr) -> Option<&'static str> {
+    match expression {
+        Expr::Call(call) => match call.func.name {
+            "vector" => Some("vector()"),
+            "absent" => Some("absent()"),
+            "absent_over_time" => Some("absent_over_time()"),
+            _ => call.args.args.iter().find_map(|argument| mask(argument)),
+        },
+        Expr::Binary(binary) => {
+            let compares = binary.modifier.as_ref().is_some_and(|modifier| modifier.return_bool);
+            let either = mask(&binary.lhs).or_else(|| mask(&binary.rhs));
+            either.or(compares.then_some("bool"))
+        }
+        Expr::Aggregate(aggregate) => mask(&aggregate.expr),
+        Expr::Unary(unary) => mask(&unary.expr),
+        Expr::Paren(paren) => mask(&paren.expr),
+        Expr::Subquery(subquery) => mask(&subquery.expr),
+        _ => None,
+    }
+}
+
 impl Selector {
     /// Reads what a user wrote.
     ///
@@ -292,6 +346,38 @@ mod tests {
             assert!(refused.is_err(), "{written} was read as {refused:?}");
         }
         assert!(Selector::parse(&format!("x{{a=\"{}\"}}", "y".repeat(LONGEST))).is_err());
+    }
+
+    #[test]
+    fn what_makes_an_expression_doubtful_is_named() {
+        for (text, masks, counter) in [
+            ("orders_total", None, true),
+            (r#"orders_total{code="500"}"#, None, true),
+            ("orders_total or vector(0)", Some("vector()"), true),
+            ("sum(rate(orders_total[5m])) or vector(0)", Some("vector()"), true),
+            ("absent(orders_total)", Some("absent()"), true),
+            (
+                "sum(-(absent_over_time(orders_total[5m])))",
+                Some("absent_over_time()"),
+                true,
+            ),
+            ("orders_total > bool 0", Some("bool"), true),
+            ("orders_total > 0", None, true),
+            ("orders", None, false),
+            ("job:orders:rate5m", None, false),
+            ("job:orders:total", None, true),
+            ("memory_bytes", None, false),
+            ("latency_seconds_count", None, true),
+            ("not promql (", None, true),
+        ] {
+            let found = doubt(text);
+            let expected = match (masks, counter) {
+                (Some(what), _) => matches!(found, Some(SelectorDoubt::MasksAbsence(found)) if found == what),
+                (None, true) => found.is_none(),
+                (None, false) => matches!(found, Some(SelectorDoubt::NotACounter(_))),
+            };
+            assert!(expected, "{text}: {found:?}");
+        }
     }
 
     #[test]

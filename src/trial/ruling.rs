@@ -53,6 +53,7 @@ pub(super) fn answer(evidence: Evidence<Tick>) -> Answer {
         evidence,
         edges: None,
         age: None,
+        past: Vec::new(),
     }
 }
 
