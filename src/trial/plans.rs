@@ -14,7 +14,7 @@ use super::rules::Rules;
 pub fn questions(spec: &CanaryAnalysisSpec) -> Result<Vec<MetricQuery>, Invalid> {
     let wanted = rules(spec)?.quantiles();
     let question = |(index, metric): (usize, &Metric)| {
-        let measure = metric.measure().map_err(|invalid| within(metric, invalid))?;
+        let measure = metric.measure().map_err(|invalid| within(index, invalid))?;
         Ok(MetricQuery {
             name: metric.name.clone(),
             measure: match measure {
@@ -51,8 +51,8 @@ pub fn check(spec: &CanaryAnalysisSpec) -> Result<(), Invalid> {
 /// [`Invalid`] naming the metric.
 pub fn plans(spec: &CanaryAnalysisSpec) -> Result<Vec<MetricPlan>, Invalid> {
     let error_budget = spec.terms().error_budget()?;
-    let plan = |metric: &Metric| {
-        let mut plan = plan(metric).map_err(|invalid| within(metric, invalid))?;
+    let plan = |(index, metric): (usize, &Metric)| {
+        let mut plan = plan(metric).map_err(|invalid| within(index, invalid))?;
         // An objective speaks of failures, not of durations.
         plan.error_budget = error_budget.filter(|_| plan.shape == Shape::Ratio);
         if let Some(sample) = spec.analysis.min_sample {
@@ -60,7 +60,7 @@ pub fn plans(spec: &CanaryAnalysisSpec) -> Result<Vec<MetricPlan>, Invalid> {
         }
         Ok(plan)
     };
-    spec.analysis.metrics.iter().map(plan).collect()
+    spec.analysis.metrics.iter().enumerate().map(plan).collect()
 }
 
 /// How a metric is judged by what it says itself: by its limit if it has one, else against stable.
@@ -117,9 +117,9 @@ pub fn settings(spec: &CanaryAnalysisSpec) -> Result<Settings, Invalid> {
 /// of a look.
 const TOGETHER: f64 = 100.0;
 
-fn within(metric: &Metric, invalid: Invalid) -> Invalid {
+fn within(index: usize, invalid: Invalid) -> Invalid {
     Invalid {
-        field: format!("spec.analysis.metrics[{}].{}", metric.name, invalid.field),
+        field: format!("spec.analysis.metrics[{index}].{}", invalid.field),
         ..invalid
     }
 }
