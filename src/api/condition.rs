@@ -5,6 +5,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::decision::Millis;
+
 /// One statement about an object.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -37,4 +39,37 @@ pub enum ConditionStatus {
     False,
     /// Nobody knows.
     Unknown,
+}
+
+/// Longest message, in characters.
+const MESSAGE: usize = 1024;
+
+impl Condition {
+    /// A statement about a generation of an object, true or false since a time; why, in one word and
+    /// as a sentence, which is cut where it is too long.
+    #[must_use]
+    pub fn new(type_: &str, is: bool, generation: i64, since: Millis, (reason, message): (&str, &str)) -> Self {
+        let at = jiff::Timestamp::from_millisecond(since.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        Self {
+            type_: type_.to_owned(),
+            status: if is {
+                ConditionStatus::True
+            } else {
+                ConditionStatus::False
+            },
+            observed_generation: generation,
+            last_transition_time: Time(at),
+            reason: reason.to_owned(),
+            message: clipped(message),
+        }
+    }
+}
+
+/// A message that fits a condition.
+#[must_use]
+pub fn clipped(message: &str) -> String {
+    if message.chars().count() <= MESSAGE {
+        return message.to_owned();
+    }
+    message.chars().take(MESSAGE - 1).chain(['…']).collect()
 }

@@ -21,10 +21,23 @@ pub fn definitions() -> Result<Vec<(String, CustomResourceDefinition)>, serde_js
     .map(|definition| {
         let mut value = serde_json::to_value(definition)?;
         structural(&mut value);
+        unseen(&mut value);
         let definition: CustomResourceDefinition = serde_json::from_value(value)?;
         Ok((definition.spec.names.plural.clone(), definition))
     })
     .collect()
+}
+
+/// Gives what nobody has looked at yet a status that says so. Tools that wait by kstatus take an
+/// object without a status for done.
+fn unseen(definition: &mut Value) {
+    let versions = definition.pointer_mut("/spec/versions").and_then(Value::as_array_mut);
+    for version in versions.into_iter().flatten() {
+        let status = version.pointer_mut("/schema/openAPIV3Schema/properties/status");
+        if let Some(status) = status.and_then(Value::as_object_mut) {
+            status.insert("default".to_owned(), serde_json::json!({"observedGeneration": -1}));
+        }
+    }
 }
 
 /// Takes defaults out of what lists hold. The API server would fill them in inside lists that

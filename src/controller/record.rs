@@ -3,8 +3,8 @@
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use crate::api::{AnalysisStatus, CanaryAnalysis, DecisionEntry, MetricReading};
-use crate::decision::{Judged, Record};
+use crate::api::{AnalysisStatus, CanaryAnalysis, Condition, DecisionEntry, MetricReading};
+use crate::decision::{Judged, Outcome, Reason, Record};
 
 use super::context::{Context, Error};
 use super::crash::Write;
@@ -29,9 +29,8 @@ pub async fn save(context: &Context, key: &GateKey, judged: Option<&Judged>) -> 
     if let Some(fields) = value.as_object_mut() {
         // A judge that has ended says nothing new; what it said last stays.
         if judged.is_none() {
-            fields.retain(|field, _| field == "decisions" || field == "observedGeneration");
+            fields.retain(|field, _| ["conditions", "decisions", "observedGeneration"].contains(&field.as_str()));
         }
-        fields.remove("conditions");
     }
     context.precedence.give_way().await;
     let api = objects::writes::<CanaryAnalysis>(&context.client, &key.namespace);
@@ -54,6 +53,7 @@ pub async fn save(context: &Context, key: &GateKey, judged: Option<&Judged>) -> 
 fn status(judged: Option<&Judged>, records: &[Record], memory: Option<String>) -> AnalysisStatus {
     let mut status = AnalysisStatus {
         observed_generation: 1,
+        conditions: conditions(records.last()),
         decisions: records.iter().map(DecisionEntry::from).collect(),
         judge_state: memory,
         ..AnalysisStatus::default()
@@ -63,4 +63,25 @@ fn status(judged: Option<&Judged>, records: &[Record], memory: Option<String>) -
         status.readings = judged.readings.iter().map(MetricReading::from).collect();
     }
     status
+}
+
+/// kstatus, by the newest decision: Stalled when the revision was refused, Ready when it passed or
+/// the attempt ended otherwise, Reconciling before.
+fn conditions(newest: Option<&Record>) -> Vec<Condition> {
+    let Some(record) = newest else {
+        return Vec::new();
+    };
+    let ended = matches!(
+        record.reason,
+        Reason::Committed | Reason::Superseded | Reason::Reverted | Reason::Unheld | Reason::Deleted
+    );
+    let refused = record.outcome == Outcome::Abort && !ended;
+    let condition = |type_, is| Condition::new(type_, is, 1, record.at, (record.reason.word(), &record.rule));
+    let mut conditions = vec![condition("Ready", ended)];
+    if refused {
+        conditions.push(condition("Stalled", true));
+    } else if !ended {
+        conditions.push(condition("Reconciling", true));
+    }
+    conditions
 }

@@ -4,7 +4,7 @@ use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use crate::api::{AnalysisRef, Condition, ConditionStatus, GateStatus, Invalid, ReleaseGate, StageWord};
+use crate::api::{AnalysisRef, Condition, GateStatus, Invalid, ReleaseGate, StageWord, clipped};
 use crate::decision::{Attempt, Decision, Effect, Facts, Millis, Outcome, Reason, Stage, State};
 
 use super::context::{Context, Error};
@@ -18,9 +18,6 @@ const REFRESH: Millis = Millis::from_secs(15);
 
 /// A change that comes this soon is waited for, before ordinary waiting is told at all.
 const SOON: Millis = Millis::from_secs(5);
-
-/// Longest message, in characters.
-const MESSAGE: usize = 1024;
 
 /// The machine's memory of a gate: what was written last, unless the watch shows something newer.
 ///
@@ -363,13 +360,6 @@ fn message(context: &Context, subject: &Subject<'_>, facts: &Facts, decision: &D
     clipped(&told.unwrap_or_else(|| decision.reason.sentence().to_owned()))
 }
 
-fn clipped(message: &str) -> String {
-    if message.chars().count() <= MESSAGE {
-        return message.to_owned();
-    }
-    message.chars().take(MESSAGE - 1).chain(['…']).collect()
-}
-
 /// kstatus: Ready when nothing is in flight; Reconciling while a release is; Stalled when it was
 /// refused or a person is needed; Held while a template is held.
 fn conditions(subject: &Subject<'_>, decision: &Decision, message: &str, now: Millis) -> Vec<Condition> {
@@ -414,17 +404,5 @@ fn conditions(subject: &Subject<'_>, decision: &Decision, message: &str, now: Mi
 }
 
 fn condition(type_: &str, is: bool, generation: i64, now: Millis, (reason, message): (Reason, &str)) -> Condition {
-    let at = jiff::Timestamp::from_millisecond(now.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    Condition {
-        type_: type_.to_owned(),
-        status: if is {
-            ConditionStatus::True
-        } else {
-            ConditionStatus::False
-        },
-        observed_generation: generation,
-        last_transition_time: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at),
-        reason: reason.word().to_owned(),
-        message: clipped(message),
-    }
+    Condition::new(type_, is, generation, now, (reason.word(), message))
 }
