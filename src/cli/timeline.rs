@@ -299,7 +299,8 @@ impl<'a> Teller<'a> {
                 .map(|(_, judged)| judged.clone()),
         );
         let decided = heard.into_iter().filter_map(|judged| {
-            let decision = self.decision(to.at, judged)?;
+            // Its window may have been opened so much earlier, too.
+            let decision = self.decision(to.at + SPREAD, judged)?;
             written(&decision).map(|mark| mark.record.clone())
         });
         let decided: Vec<Record> = decided.collect();
