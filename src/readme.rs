@@ -127,6 +127,7 @@ fn every_tollgate_command_is_understood() {
     let mut wrong = Vec::new();
     let mut understood = 0;
     for line in typed() {
+        let line = line.replace("cargo run -- ", "tollgate ");
         let words = words(&line);
         if words
             .first()
@@ -161,7 +162,9 @@ fn every_file_exists() {
     let typed = typed();
     let applied = typed.iter().flat_map(|line| {
         let words = words(line);
-        let pairs = words.windows(2).filter(|pair| pair[0] == "-f");
+        let pairs = words
+            .windows(2)
+            .filter(|pair| pair[0] == "-f" || pair[0] == "--recording");
         pairs.map(|pair| pair[1].clone()).collect::<Vec<_>>()
     });
     let rooms = ["src", "e2e", "config", "crds"];
@@ -207,4 +210,23 @@ fn the_smallest_gate_is_ten_lines() {
         .find(|block| block.language == "yaml")
         .expect("a gate");
     assert!(smallest.lines.len() <= 10, "{} lines", smallest.lines.len());
+}
+
+#[test]
+fn the_first_thing_to_run_prints_what_is_shown() {
+    let first = typed().into_iter().find(|line| line.starts_with("cargo run -- "));
+    let first = first.expect("a command to begin with");
+    assert_eq!(
+        first,
+        "cargo run -- replay config/recordings/gate.yaml --recording config/recordings/bad.json"
+    );
+    let shown = blocks(README)
+        .into_iter()
+        .find(|block| block.language == "text")
+        .expect("its output");
+    // A test of `tollgate replay` holds the file to what the command prints.
+    assert_eq!(
+        shown.lines.join("\n") + "\n",
+        include_str!("../config/recordings/bad.txt")
+    );
 }

@@ -11,7 +11,7 @@ use super::paint::{Tone, paint, print, print_json, tone};
 use super::story::Head;
 use super::units::{at, clock, count, now, number, percent, span};
 use crate::api::{AttemptStatus, CanaryAnalysis, DecisionEntry, Metric, MetricReading, ReleaseGate, VerdictWord};
-use crate::decision::{Millis, Outcome};
+use crate::decision::{Millis, Outcome, Reason};
 
 /// Explains why a gate is where it is: step, metrics against their limits, rule, hashes, decisions.
 #[derive(Debug, clap::Args)]
@@ -292,7 +292,14 @@ fn metric(judged: &Judged) -> String {
     let mut text = format!("\n{}", paint(Tone::Strong, &asked.name));
     if let Some(known) = &judged.known {
         let word = format!("{}, {}", verdict_word(known.verdict), known.reason);
-        let _ = write!(text, "  {}", paint(verdict_tone(known.verdict), &word));
+        let why = Reason::ALL.iter().find(|reason| reason.word() == known.reason);
+        let why = why.map_or("", |reason| reason.sentence());
+        let _ = write!(
+            text,
+            "  {}  {}",
+            paint(verdict_tone(known.verdict), &word),
+            paint(Tone::Faint, why)
+        );
     }
     text.push('\n');
     if let Some(known) = &judged.known {
@@ -361,10 +368,10 @@ fn numbers(known: &MetricReading, slow: bool) -> String {
         if limit > 0.0 {
             let _ = writeln!(
                 text,
-                "  {side}  {} {} of {} needed",
+                "  {side}  {} e-value {} of {} needed",
                 paint(tone, &bar(nats, limit)),
-                number(nats.max(0.0)),
-                number(limit)
+                number(nats.exp()),
+                number(limit.exp())
             );
         }
     }

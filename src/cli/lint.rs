@@ -654,6 +654,18 @@ mod tests {
                 }
             }
         }
+        let readme = std::fs::read_to_string(root.join("README.md")).expect("readable");
+        for text in readme
+            .split("```yaml\n")
+            .skip(1)
+            .filter_map(|rest| rest.split("```").next())
+        {
+            let findings = lint("README.md", text, None).findings;
+            assert!(
+                findings.iter().all(|finding| finding.level == Level::Note),
+                "{findings:?}"
+            );
+        }
         assert!(gates >= 3, "{gates} gates were found");
     }
 

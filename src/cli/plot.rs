@@ -389,11 +389,9 @@ fn evidence<B: DrawingBackend>(scene: &Scene<'_>, metric: usize, name: &str, are
         .label_style((FONT, 13, &INK))
         .draw()
         .map_err(said)?;
-    let sides: [(&str, RGBColor, fn(&Reading) -> [f64; 2]); 2] = [
-        ("harm", HARM, |reading| reading.harm),
-        ("safety", SAFETY, |reading| reading.safety),
-    ];
-    for (side, colour, of) in sides {
+    let harm: fn(&Reading) -> [f64; 2] = |reading| reading.harm;
+    let safety: fn(&Reading) -> [f64; 2] = |reading| reading.safety;
+    for (side, colour, of) in [("harm", HARM, harm), ("safety", SAFETY, safety)] {
         let Some(limit) = scene.readings(metric).map(|(_, _, reading)| of(reading)[1]).last() else {
             continue;
         };
@@ -405,7 +403,7 @@ fn evidence<B: DrawingBackend>(scene: &Scene<'_>, metric: usize, name: &str, are
             .pos(Pos::new(HPos::Left, VPos::Bottom));
         let text = Text::new(
             format!("{side} shown at {limit:.0}"),
-            (scene.length, limit * 1.08),
+            (scene.length * 0.005, limit * 1.08),
             style,
         );
         chart.draw_series(std::iter::once(text)).map_err(said)?;

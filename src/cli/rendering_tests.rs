@@ -292,12 +292,12 @@ Rule      http-errors: neither is shown
 Evidence  sha256 e4d1
 Policy    sha256 5f2c  (checkout-3)
 
-http-errors  Inconclusive, Undecided
+http-errors  Inconclusive, Undecided  Neither safety nor harm is shown yet.
   canary    37 of 1,204 failed (3.1 %)
   stable    61 of 22,870 failed (0.267 %)
   ratio     11.5 times stable's, 95 % interval 6.70 to 18.9
-  harm      ███████░░░ 5.20 of 7.60 needed
-  safety    ░░░░░░░░░░ 0.00 of 3.00 needed
+  harm      ███████░░░ e-value 181 of 1,998 needed
+  safety    ░░░░░░░░░░ e-value 0.37 of 20.1 needed
   needs     about 12,400 more requests, about 9m
   missing   Stale: the newest sample is 40 s old
   allowed   abort above 10 % worse than stable, promote within the harm budget

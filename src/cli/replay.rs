@@ -23,6 +23,9 @@ use crate::trial::Trial;
 /// The metric in which a recording says what weight the canary had.
 pub const WEIGHT: &str = "tollgate_canary_weight";
 
+/// The metric that is there in a recording from the time on at which counting began.
+pub const COUNTED: &str = "tollgate_canary_counted";
+
 /// The revision of a release whose record is not given.
 const UNNAMED: &str = "recorded";
 
@@ -199,39 +202,38 @@ impl Args {
             None => read_all(&self.recording)?,
         };
         let script = self.script(&policy, &recording)?;
-        if let Some(path) = &self.record {
-            record(path, recording.clone(), &script)?;
-        }
         let recording = Arc::new(recording);
-        let mut best: Option<Told> = None;
-        for later in 0..self.starts(&policy) {
+        let mut best: Option<(Told, Millis)> = None;
+        for later in 0..self.starts(&policy, &recording) {
             let mut script = script.clone();
             script.span.0 = script.span.0 + Millis::from_secs(later * i64::from(policy.connection.interval_seconds));
             let mut plane = Plane::over(policy.connection.clone(), Arc::clone(&recording));
             let told = tell(&script, &mut plane).await?;
+            let begun = script.span.0;
             let agreed = |told: &Told| told.agreement.map_or(0, |agreement| agreement.agreed);
             let settled = told
                 .agreement
                 .is_none_or(|agreement| agreement.agreed == agreement.recorded);
-            if best.as_ref().is_none_or(|best| agreed(&told) > agreed(best)) {
-                best = Some(told);
+            if best.as_ref().is_none_or(|(best, _)| agreed(&told) > agreed(best)) {
+                best = Some((told, begun));
             }
             if settled {
                 break;
             }
         }
-        best.ok_or_else(no_moves)
+        let (told, begun) = best.ok_or_else(no_moves)?;
+        if let Some(path) = &self.record {
+            record(path, &recording, &script, begun)?;
+        }
+        Ok(told)
     }
 
     /// How many ticks may have been the first. A record says to the second when it was made; the source
     /// was read first at one of the next ticks. What the evidence before the first weight was decides
     /// whether the tick of that weight counts, so the start that agrees with the record is the right one.
-    fn starts(&self, policy: &Policy) -> i64 {
-        if self.from.is_none() && began(policy).is_some() {
-            4
-        } else {
-            1
-        }
+    fn starts(&self, policy: &Policy, recording: &Recording) -> i64 {
+        let known = self.from.is_some() || began_noted(recording, &policy.gate).is_some();
+        if known || began(policy).is_none() { 1 } else { 4 }
     }
 
     /// Reads the policy and what belongs to it.
@@ -372,7 +374,7 @@ impl Args {
 
     fn script(&self, policy: &Policy, recording: &Recording) -> Result<Script, Trouble> {
         let moves = self.moves(policy, Some(recording))?;
-        let known = recording.span(WEIGHT);
+        let known = recording.span();
         let (Some((first, last)), false) = (known, moves.is_empty()) else {
             return Err(no_moves());
         };
@@ -381,7 +383,11 @@ impl Args {
             spec: policy.spec.clone(),
             moves,
             span: (
-                self.from.or_else(|| began(policy)).unwrap_or(first).max(first),
+                self.from
+                    .or_else(|| began_noted(recording, &policy.gate))
+                    .or_else(|| began(policy))
+                    .unwrap_or(first)
+                    .max(first),
                 self.to.unwrap_or(last),
             ),
         })
@@ -390,9 +396,7 @@ impl Args {
     /// When the canary's weight changed: by the command line, by the record of the release, or by the
     /// recording itself.
     fn moves(&self, policy: &Policy, recording: Option<&Recording>) -> Result<Vec<Move>, Trouble> {
-        let start = recording
-            .and_then(|recording| recording.span(WEIGHT))
-            .map(|(first, _)| first);
+        let start = recording.and_then(|recording| recording.span()).map(|(first, _)| first);
         let mut moves = Vec::new();
         for (weight, when) in &self.step {
             let at = match (when, start.or(self.from)) {
@@ -466,13 +470,22 @@ fn began(policy: &Policy) -> Option<Millis> {
     Some(Millis(created.0.as_millisecond()))
 }
 
-/// Writes a recording, with the weights that the canary had.
-fn record(path: &Path, mut recording: Recording, script: &Script) -> Result<(), Trouble> {
+/// When counting began, where a recording notes it.
+fn began_noted(recording: &Recording, (namespace, gate): &(String, String)) -> Option<Millis> {
+    let noted = recording.values(COUNTED, &[("namespace", namespace), ("gate", gate)]);
+    noted.first().map(|(at, _)| *at)
+}
+
+/// Writes a recording, with the weights that the canary had, and when counting began.
+fn record(path: &Path, recording: &Recording, script: &Script, begun: Millis) -> Result<(), Trouble> {
     let (namespace, gate) = &script.gate;
+    let labels = [("namespace", namespace.as_str()), ("gate", gate.as_str())];
+    let mut recording = recording.clone();
+    let refused = |error: crate::sources::RecordingError| Trouble::Other(error.to_string());
+    recording.note(COUNTED, &labels, begun, 1.0).map_err(refused)?;
     for each in &script.moves {
-        let labels = [("namespace", namespace.as_str()), ("gate", gate.as_str())];
-        let noted = recording.note(WEIGHT, &labels, each.at, f64::from(each.to.get()));
-        noted.map_err(|error| Trouble::Other(error.to_string()))?;
+        let weight = f64::from(each.to.get());
+        recording.note(WEIGHT, &labels, each.at, weight).map_err(refused)?;
     }
     let as_answer = path.extension().is_some_and(|extension| extension == "json");
     let text = if as_answer {

@@ -157,9 +157,9 @@ fn numbers(reading: &Reading) -> String {
         });
         parts.push(format!("ratio {}{within}", number(ratio)));
     }
-    for (name, [nats, limit]) in [("harm", reading.harm), ("safety", reading.safety)] {
+    for (name, [nats, limit]) in [("e-value of harm", reading.harm), ("of safety", reading.safety)] {
         if limit > 0.0 && limit.is_finite() {
-            parts.push(format!("{name} {} of {}", number(nats.max(0.0)), number(limit)));
+            parts.push(format!("{name} {} of {}", number(nats.exp()), number(limit.exp())));
         }
     }
     if let Some(need) = reading.need {

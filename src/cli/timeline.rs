@@ -165,7 +165,12 @@ pub async fn tell(script: &Script, plane: &mut Plane) -> Result<Told, Trouble> {
         };
         now = at.max(now);
         match what {
-            Due::Tick => teller.tick(plane, now).await,
+            Due::Tick => teller.tick(plane, now, now).await,
+            // A recorded decision at the very moment of a reading may rest on it.
+            Due::Move if read.is_some_and(|read| read - at < SPREAD) => {
+                now = next;
+                teller.tick(plane, next, at).await;
+            }
             Due::Move => {
                 if let Some(next) = moves.next() {
                     teller.moved(next);
@@ -176,6 +181,10 @@ pub async fn tell(script: &Script, plane: &mut Plane) -> Result<Told, Trouble> {
     }
     Ok(teller.told())
 }
+
+/// Planes of different servers read a tick up to this much apart, and an answer takes a moment: which
+/// of a reading and a decision came first is not known below it.
+const SPREAD: Millis = Millis(500);
 
 /// What comes next.
 enum Due {
@@ -196,6 +205,8 @@ struct Teller<'a> {
     held: Option<Reason>,
     /// The promotion that was told at this step.
     promoted: Option<Record>,
+    /// When the newest tick was read, and what was said before it.
+    before: Option<(Millis, Option<Judged>)>,
     events: Vec<Event>,
     ticks: Vec<Judged>,
     agreement: Option<Agreement>,
@@ -217,6 +228,7 @@ impl<'a> Teller<'a> {
             wake: None,
             held: None,
             promoted: None,
+            before: None,
             events: Vec::new(),
             ticks: Vec::new(),
             agreement: known.then(Agreement::default),
@@ -231,8 +243,12 @@ impl<'a> Teller<'a> {
         })
     }
 
-    async fn tick(&mut self, plane: &mut Plane, now: Millis) {
-        let collected = plane.collect(now, std::slice::from_ref(&self.trial.subscription)).await;
+    /// Reads the tick of a time, and asks the machine.
+    async fn tick(&mut self, plane: &mut Plane, read: Millis, now: Millis) {
+        self.before = Some((now, self.trial.judged.clone()));
+        let collected = plane
+            .collect(read, std::slice::from_ref(&self.trial.subscription))
+            .await;
         for answers in collected {
             self.trial.observe(answers.metrics);
         }
@@ -242,7 +258,7 @@ impl<'a> Teller<'a> {
 
     /// Asks the machine.
     fn pass(&mut self, now: Millis) {
-        let Some(decision) = self.decision(now) else {
+        let Some(decision) = self.decision(now, self.trial.judged.clone()) else {
             return;
         };
         self.wake = decision.wake_at;
@@ -265,10 +281,31 @@ impl<'a> Teller<'a> {
         }
     }
 
-    fn decision(&self, now: Millis) -> Option<Decision> {
+    /// What the machine says at a time to what the judge has said.
+    fn decision(&self, now: Millis, judged: Option<Judged>) -> Option<Decision> {
         let (state, mark) = self.at.as_ref()?;
-        let facts = facts(mark, self.trial.judged.clone());
-        Some(decide(&self.plan, state, &facts, now))
+        Some(decide(&self.plan, state, &facts(mark, judged), now))
+    }
+
+    /// What the policy decides at a recorded move; of two ticks that the recorded decision may rest on,
+    /// by the one that agrees with it.
+    fn decided(&self, to: &Move) -> Option<Record> {
+        let mut heard = vec![self.trial.judged.clone()];
+        let close = |read: Millis| to.at - read < SPREAD + SPREAD;
+        heard.extend(
+            self.before
+                .iter()
+                .filter(|(read, _)| close(*read))
+                .map(|(_, judged)| judged.clone()),
+        );
+        let decided = heard.into_iter().filter_map(|judged| {
+            // Its window may have been opened so much earlier, too.
+            let decision = self.decision(to.at + SPREAD, judged)?;
+            written(&decision).map(|mark| mark.record.clone())
+        });
+        let decided: Vec<Record> = decided.collect();
+        let same = |record: &&Record| to.recorded.as_ref().is_some_and(|recorded| is_same(record, recorded));
+        decided.iter().find(same).or(decided.first()).cloned()
     }
 
     /// Notes that the policy holds, and tells it when the reason is another one than before.
@@ -295,11 +332,7 @@ impl<'a> Teller<'a> {
 
     /// The recorded release changed its weight: what would the policy have done at this moment?
     fn moved(&mut self, to: &Move) {
-        let decided = self
-            .decision(to.at)
-            .as_ref()
-            .and_then(written)
-            .map(|mark| mark.record.clone());
+        let decided = self.decided(to);
         if self.at.is_some() {
             self.compare(to, decided.as_ref());
         }

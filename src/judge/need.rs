@@ -10,6 +10,7 @@ use super::e2::{self, Worth};
 use super::margins::safety_margin;
 use super::metric::{MIXTURE_COST, limit};
 use super::plan::{Method, MetricPlan, Settings};
+use crate::decision::Promote;
 
 /// Baseline requests after which its rate counts as known in a forecast from nothing.
 const KNOWN: f64 = 1e6;
@@ -72,12 +73,12 @@ pub fn forecast(traffic: &Traffic, margin: &Margin, nats: f64) -> Option<f64> {
 }
 
 /// Canary requests that a step of this share can be expected to need from nothing, when the canary is
-/// as healthy as a baseline with this rate of events: the median of what proof of safety takes, and
-/// never less than the minimum sample. `None` when no number of requests would suffice. At the last
-/// step, and for the other methods, the minimum sample is all that is asked for.
+/// as healthy as a baseline with this rate of events: the median of what proof of safety takes.
+/// `None` when no number of requests would suffice. At the last step, where no harm is enough, and for
+/// the other methods, the minimum sample is all that is asked for.
 #[must_use]
 pub fn expected(plan: &MetricPlan, settings: &Settings, (share, last): (f64, bool), rate: f64) -> Option<f64> {
-    if last || plan.method != Method::Sequential {
+    if last || plan.method != Method::Sequential || plan.promote == Promote::NoHarm {
         return Some(plan.min_sample);
     }
     let traffic = Traffic {

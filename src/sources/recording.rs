@@ -164,10 +164,11 @@ impl Recording {
         self.add(all, Sample { at: at.0, value })
     }
 
-    /// Times of the first and of the last sample, without those of a metric that is only noted.
+    /// Times of the first and of the last sample of what was counted; what Tollgate says of itself is
+    /// only noted.
     #[must_use]
-    pub fn span(&self, without: &str) -> Option<(Millis, Millis)> {
-        let counted = self.series.iter().filter(|(name, _)| *name != without);
+    pub fn span(&self) -> Option<(Millis, Millis)> {
+        let counted = self.series.iter().filter(|(name, _)| !name.starts_with("tollgate_"));
         let times = || counted.clone().flat_map(|(_, series)| series.values());
         let first = times().filter_map(|samples| samples.keys().next()).min()?;
         let last = times().filter_map(|samples| samples.keys().next_back()).max()?;
