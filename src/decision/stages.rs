@@ -30,13 +30,15 @@ impl Pass<'_> {
 
     /// What ends the trial at once: harm was shown, or users meet a canary without pods.
     pub(super) fn harmed(&self, attempt: &Attempt) -> Option<Reason> {
-        let Stage::Stepping(step) = attempt.stage else {
+        let Stage::Stepping(_) = attempt.stage else {
             return None;
         };
         if self.exposed() && self.facts.canary.ready == 0 {
             return Some(Reason::CanaryLost);
         }
-        match self.judged(attempt, step)?.verdict {
+        // At whatever step it was seen: after a crash the routes may tell of another one than the judge.
+        let judged = self.facts.judged.as_ref();
+        match judged.filter(|judged| judged.epoch == attempt.epoch)?.verdict {
             Verdict::Fail(reason) => Some(reason),
             Verdict::Pass(_) | Verdict::Inconclusive(_) => None,
         }

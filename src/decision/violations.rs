@@ -366,9 +366,10 @@ fn must_be_zero(case: &Case) -> bool {
     if trial.committed() {
         return false;
     }
-    let harm = trial
-        .judged(case)
-        .is_some_and(|judged| matches!(judged.verdict, Verdict::Fail(_)));
+    let judged = case.facts.judged.as_ref();
+    let harm = trial.step().is_some()
+        && judged
+            .is_some_and(|judged| judged.epoch == trial.attempt.epoch && matches!(judged.verdict, Verdict::Fail(_)));
     let lost = trial.step().is_some() && case.exposed() && case.facts.canary.ready == 0;
     let asked = trial.request(case).is_some_and(|request| request.verb == Verb::Abort);
     let replaced =

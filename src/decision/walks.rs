@@ -92,3 +92,23 @@ proptest! {
         prop_assert!(world.template != revision("v1") || !world.held, "the proven template is released");
     }
 }
+
+#[test]
+fn harm_ends_a_release_whose_resume_was_written_and_not_stored() {
+    let mut world = World::new().pushed("v2");
+    let (promote, edit, resume, harm) = (19, 15, 21, 4);
+    for (event, effects) in [
+        (0, 9),
+        (edit, 9),
+        (edit, 9),
+        (promote, 9),
+        (edit, 9),
+        (resume, 1),
+        (harm, 9),
+    ] {
+        EVENTS[event](&mut world);
+        world.now = world.now + Millis::from_secs(1);
+        assert_eq!(pass(&mut world, effects), [""; 0], "{:?}", world.reasons);
+    }
+    assert_eq!((world.exposure(), world.reasons.last()), (0, Some(&Reason::Harm)));
+}
