@@ -65,6 +65,8 @@ location() {
       debian) grep -hE '^(ID|VERSION_ID)=' /etc/os-release; echo "$debian_packages" ;;
       crds) grep -w sigs.k8s.io/gateway-api "$rig/gateway/go.mod" ;;
       rollouts-crds) grep -w '^require github.com/argoproj/argo-rollouts' "$rig/argo/go.mod" ;;
+      # Its tests are no part of it.
+      rollouts-controller) flags "$1"; cat "$rig/argo/go.mod" "$rig/argo/go.sum" | sha256sum ;;
       *) flags "$1"; (cd "$(module "$1")" && find . -type f -print0 | sort -z | xargs -0 sha256sum) ;;
     esac
   } | sha256sum | cut -c1-16)
