@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::rollouts::{is_back, is_promoted, rollout};
+use super::rollouts::{is_back, is_promoted, rollout_that_asks};
 use crate::support::setting;
 use crate::support::space::{Space, real};
 
@@ -41,7 +41,7 @@ async fn alone(space: &Space) {
         "args": [{"name": "revision", "valueFrom": {"podTemplateHashValue": "Latest"}}],
     });
     space.apply(&template(space)).await;
-    space.rollout_team(&rollout(&asks)).await;
+    space.rollout_team(&rollout_that_asks(&asks)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::rollouts::{asks_tollgate, is_back, is_promoted, rollout};
+use super::rollouts::{is_back, is_promoted, rollout_of_the_page};
 use crate::support::space::real;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -13,7 +13,7 @@ async fn a_good_release_is_promoted_although_both_controllers_die_on_the_way() {
         let operator = space.answering().await;
         let rollouts = space.rollouts().await;
         space.asking().await;
-        space.rollout_team(&rollout(&asks_tollgate())).await;
+        space.rollout_team(&rollout_of_the_page()).await;
         space.apply(&space.judged_by(&json!({}))).await;
         let load = space.load(200).await;
         let old = space.the("Rollout", "checkout").await["status"]["stableRS"].clone();
@@ -97,7 +97,7 @@ async fn a_bad_release_goes_back_at_its_first_weight() {
         let _operator = space.answering().await;
         let _rollouts = space.rollouts().await;
         space.asking().await;
-        space.rollout_team(&rollout(&asks_tollgate())).await;
+        space.rollout_team(&rollout_of_the_page()).await;
         space.apply(&space.judged_by(&json!({}))).await;
         let load = space.load(200).await;
 
@@ -132,7 +132,7 @@ async fn a_blind_release_is_held_at_its_first_weight_and_goes_back_at_the_deadli
         let _operator = space.answering().await;
         let _rollouts = space.rollouts().await;
         space.asking().await;
-        space.rollout_team(&rollout(&asks_tollgate())).await;
+        space.rollout_team(&rollout_of_the_page()).await;
         space.apply(&space.judged_by(&json!({}))).await;
         let load = space.load(100).await;
 

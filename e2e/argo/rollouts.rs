@@ -38,7 +38,8 @@ impl Space {
     /// Starts the controller of Argo Rollouts for this namespace. It trusts the operator's certificate
     /// as the page about it says.
     pub async fn rollouts(&self) -> Rollouts {
-        let trusted = self.logs.join("ca.crt");
+        let trusted = self.logs.join("trusted");
+        std::fs::create_dir_all(&trusted).unwrap();
         let authority = "jsonpath={.data.ca\\.crt}";
         let found = eventually("the operator has made a certificate", PATIENCE, async || {
             let arguments = [
@@ -60,7 +61,7 @@ impl Space {
         })
         .await;
         let decoded: k8s_openapi::ByteString = serde_json::from_value(json!(found)).unwrap();
-        std::fs::write(&trusted, decoded.0).unwrap();
+        std::fs::write(trusted.join("ca.crt"), decoded.0).unwrap();
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -69,7 +70,7 @@ impl Space {
         let child = Command::new(setting("TOLLGATE_E2E_ROLLOUTS"))
             .args(["--namespaced", "--namespace", &self.name, "--leader-elect=false"])
             .args(["--healthzPort", "18080", "--metricsPort", "18090"])
-            .env("SSL_CERT_FILE", &trusted)
+            .env("SSL_CERT_DIR", format!("/etc/ssl/certs:{}", trusted.display()))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -134,36 +135,33 @@ impl Space {
     }
 }
 
-/// A Rollout of four pods that stops twice, and each time asks what this says.
-pub fn rollout(analysis: &Value) -> Value {
-    let deployment = objects::deployment("v1", 4);
-    json!({
-        "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout",
-        "metadata": {"name": "checkout"},
-        "spec": {
-            "replicas": 4,
-            "selector": deployment["spec"]["selector"],
-            "template": deployment["spec"]["template"],
-            "strategy": {"canary": {
-                "maxSurge": 1, "maxUnavailable": 0,
-                "steps": [{"setWeight": 25}, {"analysis": analysis}, {"setWeight": 50}, {"analysis": analysis}],
-            }},
-        },
-    })
+/// The team's Rollout as the page about Argo Rollouts shows it; only the image and the address that is
+/// asked are others.
+pub fn rollout_of_the_page() -> Value {
+    let page = include_str!("../../docs/argo-rollouts.md");
+    let block = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
+    let mut rollout: Value = serde_saphyr::from_str(block.expect("the page shows a Rollout")).unwrap();
+    rollout["spec"]["template"] = objects::deployment("v1", 4)["spec"]["template"].clone();
+    let steps = rollout["spec"]["strategy"]["canary"]["steps"].as_array_mut().unwrap();
+    let asking = steps
+        .iter_mut()
+        .filter_map(|step| step.pointer_mut("/analysis/args")?.as_array_mut());
+    let asked = asking
+        .map(|args| args.insert(0, json!({"name": "url", "value": format!("https://{HOOKS}")})))
+        .count();
+    assert_eq!(asked, 2, "{rollout}");
+    rollout
 }
 
-/// What a Rollout asks Tollgate, as the shipped file says it; only the address is another.
-pub fn asks_tollgate() -> Value {
-    json!({
-        "templates": [{"templateName": "tollgate"}],
-        "args": [
-            {"name": "url", "value": format!("https://{HOOKS}")},
-            {"name": "namespace", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
-            {"name": "analysis", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
-            {"name": "revision", "valueFrom": {"podTemplateHashValue": "Latest"}},
-            {"name": "step", "valueFrom": {"fieldRef": {"fieldPath": "status.currentStepIndex"}}},
-        ],
-    })
+/// The same, asking something else.
+pub fn rollout_that_asks(analysis: &Value) -> Value {
+    let mut rollout = rollout_of_the_page();
+    for step in rollout["spec"]["strategy"]["canary"]["steps"].as_array_mut().unwrap() {
+        if step.get("analysis").is_some() {
+            step["analysis"] = analysis.clone();
+        }
+    }
+    rollout
 }
 
 /// Whether a Rollout went back to stable.

@@ -31,6 +31,12 @@ use crate::decision::{MethodName, Outcome};
         json_path = ".spec.external.rollout",
         priority = 1
     ),
+    printcolumn(
+        name = "DECISION",
+        type_ = "string",
+        json_path = ".status.trial.decision",
+        description = "about a Rollout's newest revision"
+    ),
     printcolumn(name = "VERDICT", type_ = "string", json_path = ".status.verdict"),
     printcolumn(name = "REASON", type_ = "string", json_path = ".status.reason"),
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp"),
@@ -120,8 +126,8 @@ pub struct GateRef {
 #[serde(rename_all = "camelCase")]
 pub struct External {
     /// The Rollout of Argo Rollouts (argoproj.io/v1alpha1), in the same namespace. Its ReplicaSets
-    /// are the arms: metrics by pod tell them apart.
-    #[schemars(length(min = 1, max = 52), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    /// are the arms: metrics by pod tell them apart. With more characters names of pods are cut.
+    #[schemars(length(min = 1, max = 46), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub rollout: String,
 }
 

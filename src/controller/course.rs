@@ -277,6 +277,12 @@ pub fn look(plan: &Plan, trial: &Trialled, judged: Option<Judged>, now: Millis) 
 
 /// Nothing is decided yet, or not any more: why, with the numbers where there are some.
 fn waits(next: &mut Trialled, (attempt, reason): (Option<Attempt>, Reason), judged: Option<&Judged>, now: Millis) {
+    // The mover waits for its own routes; what is missing here is the first tick since then.
+    let reason = if reason == Reason::RouteNotProgrammed {
+        Reason::TooFew
+    } else {
+        reason
+    };
     let rule = match judged.filter(|judged| judged.verdict.reason() == reason) {
         Some(judged) if !judged.rule.is_empty() => judged.rule.as_str(),
         _ => reason.sentence(),

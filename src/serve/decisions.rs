@@ -331,8 +331,8 @@ fn about_analysis(
     if trial.weight != weight && trial.decision != Outcome::Abort {
         return Ok(waits(format!("{weight} % is not judged yet; {known}")));
     }
+    let step = analysis.spec.steps.iter().position(|step| step.weight == trial.weight);
     let TrialStatus {
-        attempt,
         decision,
         reason,
         rule,
@@ -344,7 +344,7 @@ fn about_analysis(
         reason,
         rule,
         revision: revision.to_owned(),
-        step: attempt.at_step.map(|step| step.saturating_add(1)),
+        step: step.and_then(|step| i64::try_from(step.saturating_add(1)).ok()),
         weight: Some(weight),
         since: Some(at),
         numbers: status.readings,
