@@ -43,6 +43,7 @@ e2e: ## Every scenario, the long ones too; one with `make e2e SCENARIO=name`
 	@e2e/run core $(SCENARIO)
 	@e2e/run older $(SCENARIO)
 	@e2e/run cluster $(SCENARIO)
+	@e2e/run argo $(SCENARIO)
 
 bench: ## What it costs, on a real API server with faked pods
 	@e2e/bench/run

@@ -3,7 +3,7 @@
 //! `core` has a real API server with its controllers and a real Prometheus. Kubelet, gateway and
 //! traffic are played by [`support::world`], so that every moment can be reached. `cluster` has a
 //! node, a gateway and real traffic. `older` is `core` without the policies that only Kubernetes 1.36
-//! and later have.
+//! and later have. `argo` is `cluster` with Argo Rollouts' own controller, which moves the traffic.
 
 #![expect(
     clippy::unwrap_used,
@@ -12,6 +12,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod argo;
 mod cluster;
 mod core;
 mod older;

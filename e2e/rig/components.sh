@@ -22,7 +22,8 @@ debian_packages="containerd runc containernetworking-plugins nftables libnftable
 # Seconds on two idle cores with empty caches, each after those before it.
 declare -A expected=(
   [etcd]=60 [kube-apiserver]=150 [kube-controller-manager]=50 [kubectl]=25 [crds]=5 [prometheus]=150
-  [kube-scheduler]=8 [kubelet]=20 [kube-proxy]=8 [debian]=15 [demo-app]=10 [traefik]=240 [alertmanager]=60)
+  [kube-scheduler]=8 [kubelet]=20 [kube-proxy]=8 [debian]=15 [demo-app]=10 [traefik]=240 [alertmanager]=60
+  [rollouts-controller]=120 [rollouts-crds]=5)
 
 # module COMPONENT: the directory of the go.mod that pins it.
 module() {
@@ -31,6 +32,7 @@ module() {
     traefik | crds) echo "$rig/gateway" ;;
     prometheus | alertmanager) echo "$rig/monitoring" ;;
     demo-app) echo "$rig/../demo-app" ;;
+    rollouts*) echo "$rig/argo" ;;
   esac
 }
 
@@ -48,6 +50,7 @@ flags() {
     # Of all service discoveries only Kubernetes' and files'.
     prometheus) printf '%s\n' -tags remove_all_sd,enable_kubernetes_sd -ldflags "-s -w" github.com/prometheus/prometheus/cmd/prometheus ;;
     alertmanager) printf '%s\n' -ldflags "-s -w" github.com/prometheus/alertmanager/cmd/alertmanager ;;
+    rollouts-controller) printf '%s\n' -ldflags "-s -w" github.com/argoproj/argo-rollouts/cmd/rollouts-controller ;;
   esac
 }
 
@@ -61,6 +64,9 @@ location() {
       # The distribution's release says which versions; a mirror's updates do not count.
       debian) grep -hE '^(ID|VERSION_ID)=' /etc/os-release; echo "$debian_packages" ;;
       crds) grep -w sigs.k8s.io/gateway-api "$rig/gateway/go.mod" ;;
+      rollouts-crds) grep -w '^require github.com/argoproj/argo-rollouts' "$rig/argo/go.mod" ;;
+      # Its tests are no part of it.
+      rollouts-controller) flags "$1"; cat "$rig/argo/go.mod" "$rig/argo/go.sum" | sha256sum ;;
       *) flags "$1"; (cd "$(module "$1")" && find . -type f -print0 | sort -z | xargs -0 sha256sum) ;;
     esac
   } | sha256sum | cut -c1-16)

@@ -25,6 +25,10 @@ pub fn resource(kind: &str) -> ApiResource {
         "GateAction" => ("tollgate.dev", "v1alpha1", "gateactions"),
         "MutatingWebhookConfiguration" => ("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations"),
         "EvidenceSource" => ("tollgate.dev", "v1alpha1", "evidencesources"),
+        "Secret" => ("", "v1", "secrets"),
+        "Rollout" => ("argoproj.io", "v1alpha1", "rollouts"),
+        "AnalysisTemplate" => ("argoproj.io", "v1alpha1", "analysistemplates"),
+        "AnalysisRun" => ("argoproj.io", "v1alpha1", "analysisruns"),
         other => panic!("the tests know no {other}"),
     };
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::labels::{ACCOUNT, NAMESPACE};
+use super::labels::{ACCOUNT, HOOKS, NAMESPACE};
 use crate::routers;
 
 /// One line of a role, with its reason.
@@ -121,6 +121,18 @@ const OPERATOR: &[Rule] = &[
         verbs: &["create", "patch"],
     },
     Rule {
+        why: "who asks for a decision, and whether they may",
+        groups: &["authentication.k8s.io"],
+        resources: &["tokenreviews"],
+        verbs: &["create"],
+    },
+    Rule {
+        why: "the same",
+        groups: &["authorization.k8s.io"],
+        resources: &["subjectaccessreviews"],
+        verbs: &["create"],
+    },
+    Rule {
         why: "whether the hold of the API server is there",
         groups: &["admissionregistration.k8s.io"],
         resources: &["mutatingadmissionpolicies", "mutatingadmissionpolicybindings"],
@@ -177,6 +189,22 @@ const ACT: &[Rule] = &[
     },
 ];
 
+/// Given to other tools by a RoleBinding of one's own: ask for decisions over HTTPS.
+const ASK: &[Rule] = &[Rule {
+    why: "nothing but the answers of the hooks",
+    groups: &["tollgate.dev"],
+    resources: &["releasegates/decision", "canaryanalyses/decision"],
+    verbs: &["get"],
+}];
+
+/// For those who may edit a namespace and have another tool move its traffic: analyses of their own.
+const ANALYSE: &[Rule] = &[Rule {
+    why: "how releases are judged that another tool moves; what a gate has frozen cannot be changed either way",
+    groups: &["tollgate.dev"],
+    resources: &["canaryanalyses"],
+    verbs: WRITE,
+}];
+
 /// Roles and bindings, as one YAML stream.
 #[must_use]
 pub fn roles() -> String {
@@ -188,6 +216,7 @@ pub fn roles() -> String {
         binding("ClusterRole", "tollgate"),
         home_role(),
         binding("Role", "tollgate"),
+        certificate(),
         cluster_role(
             "tollgate-view",
             "Added to the roles view, edit and admin.",
@@ -205,6 +234,18 @@ pub fn roles() -> String {
             "For people who may promote, hold and abort: bind it where they may.",
             &[],
             ACT,
+        ),
+        cluster_role(
+            "tollgate-ask",
+            "For tools that ask for decisions: bind it where they may.",
+            &[],
+            ASK,
+        ),
+        cluster_role(
+            "tollgate-analyse",
+            "For people whose traffic another tool moves: bind it where they may write analyses.",
+            &[],
+            ANALYSE,
         ),
     ]
     .join("---\n")
@@ -227,6 +268,16 @@ fn home_role() -> String {
         "# The operator's rights in its own namespace.\napiVersion: rbac.authorization.k8s.io/v1\nkind: Role\n\
          metadata:\n  name: tollgate\n  namespace: {NAMESPACE}\n"
     ) + &lines(AT_HOME)
+}
+
+/// The certificate of the hooks: made by the operator, kept where it may change this one Secret.
+fn certificate() -> String {
+    format!(
+        "# The certificate that other tools see; the operator fills it in and renews it.\napiVersion: v1\nkind: Secret\n\
+         metadata:\n  name: {HOOKS}\n  namespace: {NAMESPACE}\ntype: Opaque\n---\n\
+         apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata:\n  name: {HOOKS}\n  namespace: {NAMESPACE}\n\
+         rules:\n- {{apiGroups: [\"\"], resources: [secrets], resourceNames: [{HOOKS}], verbs: [get, update]}}\n---\n"
+    ) + &binding("Role", HOOKS)
 }
 
 fn binding(kind: &str, name: &str) -> String {
@@ -293,7 +344,14 @@ mod tests {
 
     #[test]
     fn nobody_is_given_everything() {
-        for name in ["tollgate", "tollgate-view", "tollgate-edit", "tollgate-act"] {
+        for name in [
+            "tollgate",
+            "tollgate-view",
+            "tollgate-edit",
+            "tollgate-act",
+            "tollgate-ask",
+            "tollgate-analyse",
+        ] {
             for rule in rules_of(name) {
                 let words = [
                     rule.api_groups.unwrap_or_default(),

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
+use super::gate_status::AttemptStatus;
 use super::policy::{Analysis, Deadlines, Policy, Step};
 use super::release_gate::Canary;
 use crate::decision::{MethodName, Outcome};
@@ -24,6 +25,18 @@ use crate::decision::{MethodName, Outcome};
     doc = "The frozen plan of one attempt to release one revision, with its evidence, its decisions and its verdict.",
     printcolumn(name = "GATE", type_ = "string", json_path = ".spec.gate.name"),
     printcolumn(name = "REVISION", type_ = "string", json_path = ".spec.revision"),
+    printcolumn(
+        name = "ROLLOUT",
+        type_ = "string",
+        json_path = ".spec.external.rollout",
+        priority = 1
+    ),
+    printcolumn(
+        name = "DECISION",
+        type_ = "string",
+        json_path = ".status.trial.decision",
+        description = "about a Rollout's newest revision"
+    ),
     printcolumn(name = "VERDICT", type_ = "string", json_path = ".status.verdict"),
     printcolumn(name = "REASON", type_ = "string", json_path = ".status.reason"),
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp"),
@@ -31,12 +44,21 @@ use crate::decision::{MethodName, Outcome};
     printcolumn(name = "POLICY", type_ = "string", json_path = ".spec.policyHash", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self == oldSelf").message("a frozen plan never changes").reason(Reason::FieldValueForbidden))]
+#[x_kube(
+    validation = Rule::new("has(self.external) || self == oldSelf").message("a frozen plan never changes").reason(Reason::FieldValueForbidden),
+    validation = Rule::new("has(self.external) == has(oldSelf.external)").message("external cannot be added or taken away: delete the analysis and make another").reason(Reason::FieldValueForbidden),
+    validation = Rule::new("has(self.external) ? (!has(self.gate) && !has(self.revision) && !has(self.target)) : (has(self.revision) && has(self.target))").message("an analysis has either external, or revision and target"),
+)]
 pub struct CanaryAnalysisSpec {
     /// The gate whose attempt this is; absent when the analysis stands alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<GateRef>,
+    /// Somebody else moves the traffic: every revision of it is judged in turn, by this plan, and
+    /// status.trial says about which. Then the plan may change; the next revision is judged by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<External>,
     /// The revision on trial.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(min = 1, max = 64))]
     pub revision: String,
     /// The commit that the revision was made from, as the Deployment said when the attempt began;
@@ -48,6 +70,7 @@ pub struct CanaryAnalysisSpec {
     #[serde(default)]
     pub epoch: i64,
     /// What is compared with what.
+    #[serde(default, skip_serializing_if = "Arms::is_unknown")]
     pub target: Arms,
     /// The planned stops, with their windows.
     #[schemars(length(min = 1, max = 20))]
@@ -98,8 +121,18 @@ pub struct GateRef {
     pub uid: String,
 }
 
-/// The two arms of a comparison, by the names metrics know them under.
+/// Who moves the traffic, and between which Services.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct External {
+    /// The Rollout of Argo Rollouts (argoproj.io/v1alpha1), in the same namespace. Its ReplicaSets
+    /// are the arms: metrics by pod tell them apart. With more characters names of pods are cut.
+    #[schemars(length(min = 1, max = 46), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub rollout: String,
+}
+
+/// The two arms of a comparison, by the names metrics know them under.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Arms {
     /// The Deployment of stable.
@@ -120,6 +153,14 @@ pub struct Arms {
     pub stable_pods: i64,
 }
 
+impl Arms {
+    /// Whether no arm is named, as in an analysis whose traffic somebody else moves.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.workload.is_empty()
+    }
+}
+
 /// What became of an attempt. Written by the operator alone.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -132,6 +173,9 @@ pub struct AnalysisStatus {
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+    /// Where somebody else moves the traffic: the trial of the newest revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<TrialStatus>,
     /// What is known: Pass, Fail or Inconclusive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<VerdictWord>,
@@ -168,6 +212,31 @@ pub struct AnalysisStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 49152))]
     pub judge_state: Option<String>,
+}
+
+/// The trial of one revision whose traffic somebody else moves: what a hook is answered from.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct TrialStatus {
+    /// The revision it is compared with.
+    #[schemars(length(max = 64))]
+    pub stable: String,
+    /// The revision on trial, and the step it is at.
+    pub attempt: AttemptStatus,
+    /// The share that the mover gives it, in percent.
+    #[schemars(range(min = 0, max = 100))]
+    pub weight: i64,
+    /// What was decided about this revision at this weight.
+    pub decision: Outcome,
+    /// Why, in one word.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+    /// The same as a sentence, with its numbers.
+    #[schemars(length(max = 512))]
+    pub rule: String,
+    /// When it was decided.
+    #[schemars(length(max = 40))]
+    pub at: String,
 }
 
 /// What is known about a metric or a whole analysis.

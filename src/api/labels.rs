@@ -45,3 +45,5 @@ pub const OPERATOR_USER: &str = "system:serviceaccount:tollgate-system:tollgate"
 pub const HOLD: &str = "hold.tollgate.dev";
 /// Name of the webhook's Service, and of the Secret with its certificate.
 pub const WEBHOOK: &str = "tollgate-webhook";
+/// Name of the Service where other tools ask for decisions, and of the Secret with its certificate.
+pub const HOOKS: &str = "tollgate-hooks";

@@ -25,8 +25,8 @@ mod units;
 pub mod webhook;
 
 pub use canary_analysis::{
-    AnalysisStatus, Arms, CanaryAnalysis, CanaryAnalysisSpec, DecisionEntry, GapEntry, GateRef, MetricReading,
-    VerdictWord,
+    AnalysisStatus, Arms, CanaryAnalysis, CanaryAnalysisSpec, DecisionEntry, External, GapEntry, GateRef,
+    MetricReading, TrialStatus, VerdictWord,
 };
 pub use condition::{Condition, ConditionStatus, clipped};
 pub use definitions::definitions;

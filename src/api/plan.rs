@@ -307,6 +307,7 @@ mod tests {
                 name: "checkout".into(),
                 uid: "u-1".into(),
             }),
+            external: None,
             revision: "abc".into(),
             commit: None,
             epoch: 1,

@@ -10,6 +10,7 @@ use crate::api::labels;
 use crate::audit::Sink;
 #[cfg(feature = "crash-points")]
 use crate::controller::crash;
+use crate::controller::hooks::HooksAt;
 use crate::controller::start::{self, GitHub, Settings};
 use crate::controller::webhook::HoldBy;
 use crate::telemetry::{self, Format, Telemetry};
@@ -43,6 +44,13 @@ pub struct Args {
         default_value = "0.0.0.0:8443"
     )]
     hold_listen: SocketAddr,
+    /// Answer other tools that ask for decisions here, with TLS, and judge for those that move the
+    /// traffic themselves; by default neither
+    #[arg(long, env = "TOLLGATE_HOOKS_LISTEN", value_name = "ADDRESS")]
+    hooks_listen: Option<SocketAddr>,
+    /// The name or address that those tools use; by default that of the Service
+    #[arg(long, env = "TOLLGATE_HOOKS_HOST", value_name = "HOST", requires = "hooks_listen")]
+    hooks_host: Option<String>,
     /// Name of the lease that the leader holds
     #[arg(long, env = "TOLLGATE_LEASE", value_name = "NAME", default_value = "tollgate")]
     lease: String,
@@ -131,7 +139,11 @@ impl Args {
         crash::arm()?;
         let stop = CancellationToken::new();
         tokio::spawn(stopped(stop.clone()));
+        let host = self
+            .hooks_host
+            .unwrap_or_else(|| format!("{}.{}.svc", labels::HOOKS, self.namespace));
         let settings = Settings {
+            hooks: self.hooks_listen.map(|listen| HooksAt { listen, host }),
             namespace: self.namespace,
             watch: self.watch_namespace,
             listen: self.listen,

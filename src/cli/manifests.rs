@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::cluster::Trouble;
 use super::paint::print;
-use crate::api::labels::{ACCOUNT, NAMESPACE};
+use crate::api::labels::{ACCOUNT, HOOKS, NAMESPACE};
 use crate::api::{access, admission, definitions, webhook};
 
 /// Says that a file is generated, and by what.
@@ -111,6 +111,7 @@ fn operator() -> String {
     OPERATOR
         .replace("{NAMESPACE}", NAMESPACE)
         .replace("{ACCOUNT}", ACCOUNT)
+        .replace("{HOOKS}", HOOKS)
         .replace("{VERSION}", env!("CARGO_PKG_VERSION"))
 }
 
@@ -144,7 +145,7 @@ spec:
       containers:
       - name: tollgate
         image: tollgate:{VERSION}
-        args: [controller]
+        args: [controller, --hooks-listen=0.0.0.0:8444]
         env:
         - name: POD_NAME
           valueFrom: {fieldRef: {fieldPath: metadata.name}}
@@ -153,6 +154,7 @@ spec:
         ports:
         - {name: http, containerPort: 8080}
         - {name: hold, containerPort: 8443}
+        - {name: hooks, containerPort: 8444}
         livenessProbe:
           httpGet: {path: /healthz, port: http}
           periodSeconds: 10
@@ -177,6 +179,17 @@ spec:
   maxUnavailable: 1
   selector:
     matchLabels: {app.kubernetes.io/name: tollgate}
+---
+# Where other tools ask for decisions; config/argo-rollouts/ has what Argo Rollouts needs.
+apiVersion: v1
+kind: Service
+metadata:
+  name: {HOOKS}
+  namespace: {NAMESPACE}
+spec:
+  selector: {app.kubernetes.io/name: tollgate}
+  ports:
+  - {name: hooks, port: 443, targetPort: hooks}
 ";
 
 #[cfg(test)]

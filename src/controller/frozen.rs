@@ -58,6 +58,7 @@ pub fn draft(
             name: gate.name_any(),
             uid: gate.uid().unwrap_or_default(),
         }),
+        external: None,
         revision: revision.0.clone(),
         commit: None,
         epoch,

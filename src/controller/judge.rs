@@ -113,6 +113,35 @@ impl Judge {
         }
     }
 
+    /// Goes on with the trial of an attempt whose traffic somebody else moves, at this step and since
+    /// then; `open` makes the trial, and names its source, when there is none of this attempt.
+    ///
+    /// # Errors
+    /// What `open` says.
+    pub fn attend<E>(
+        &self,
+        key: &GateKey,
+        (epoch, step, since): (i64, usize, Millis),
+        open: impl FnOnce() -> Result<(Trial, String), E>,
+    ) -> Result<Option<Judged>, E> {
+        let mut dockets = self.locked();
+        if dockets.get(key).is_none_or(|docket| docket.trial.epoch != epoch) {
+            let (trial, source) = open()?;
+            let docket = Docket {
+                trial,
+                source,
+                heard: None,
+                saved: since,
+            };
+            dockets.insert(key.clone(), docket);
+        }
+        let Some(docket) = dockets.get_mut(key) else {
+            return Ok(None);
+        };
+        docket.trial.begin_step(step, since);
+        Ok(docket.trial.judged.clone())
+    }
+
     /// The judge's memory of a release, for its CanaryAnalysis.
     #[must_use]
     pub fn snapshot(&self, key: &GateKey) -> Option<String> {

@@ -24,6 +24,26 @@ pub struct GateKey {
     pub name: String,
 }
 
+/// Names of analyses that stand alone begin so in a [`GateKey`]; no gate's name can.
+const ALONE: &str = "analysis/";
+
+impl GateKey {
+    /// The key of an analysis that stands alone: it is on the judge's list beside gates.
+    #[must_use]
+    pub fn alone(namespace: &str, name: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            name: format!("{ALONE}{name}"),
+        }
+    }
+
+    /// The name of the analysis, when it stands alone.
+    #[must_use]
+    pub fn is_alone(&self) -> Option<&str> {
+        self.name.strip_prefix(ALONE)
+    }
+}
+
 impl std::fmt::Display for GateKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)

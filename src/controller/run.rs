@@ -37,7 +37,7 @@ pub struct Scope {
 }
 
 impl Scope {
-    fn api<K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>>(
+    pub(super) fn api<K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>>(
         &self,
         client: &Client,
     ) -> Api<K> {
@@ -55,7 +55,7 @@ impl Scope {
     }
 }
 
-fn config() -> watcher::Config {
+pub(super) fn config() -> watcher::Config {
     watcher::Config::default().timeout(WATCH).page_size(250)
 }
 
@@ -73,7 +73,8 @@ pub struct Caches {
     filled: Vec<CancellationToken>,
 }
 
-type Watched<K> = futures::stream::BoxStream<'static, Result<K, watcher::Error>>;
+/// What a watch tells of.
+pub(super) type Watched<K> = futures::stream::BoxStream<'static, Result<K, watcher::Error>>;
 
 struct Streams {
     gates: Watched<Gate>,
@@ -107,7 +108,7 @@ pub fn caches(client: &Client, scope: &Scope) -> Caches {
 }
 
 /// One watch and its cache. Deletions are passed on too.
-fn cache<K>(api: Api<K>, config: watcher::Config) -> (Store<K>, Watched<K>, CancellationToken)
+pub(super) fn cache<K>(api: Api<K>, config: watcher::Config) -> (Store<K>, Watched<K>, CancellationToken)
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
 {
@@ -198,7 +199,7 @@ fn by_label(workload: &Workload) -> Option<ObjectRef<Gate>> {
 }
 
 /// A wake-up of all gates whenever this process begins to lead.
-fn leading(leadership: Leadership) -> impl Stream<Item = ()> + Send + 'static {
+pub(super) fn leading(leadership: Leadership) -> impl Stream<Item = ()> + Send + 'static {
     futures::stream::unfold((leadership, false), |(leadership, led)| async move {
         if led {
             leadership.lost().await;
@@ -267,7 +268,7 @@ fn whole(object: DynamicObject) -> Option<Value> {
 }
 
 /// Waits until the cluster serves a kind: asked once a minute.
-async fn until_served(client: &Client, gvk: &GroupVersionKind) {
+pub(super) async fn until_served(client: &Client, gvk: &GroupVersionKind) {
     while kube::discovery::pinned_kind(client, gvk).await.is_err() {
         tokio::time::sleep(Duration::from_secs(60)).await;
     }

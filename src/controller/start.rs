@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, Config};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{Audit, Sink};
@@ -15,10 +16,11 @@ use crate::serve::{self, Health, Metrics, Part, Server};
 use super::connection;
 use super::context::Context;
 use super::events::Events;
+use super::hooks::{Aside, HooksAt};
 use super::judge::Judge;
 use super::lease::{self, Election};
 use super::lists::Lists;
-use super::memory::Memory;
+use super::memory::{GateKey, Memory};
 use super::precedence::Precedence;
 use super::run::{self, Scope};
 use super::watch::RouteBook;
@@ -41,6 +43,8 @@ pub struct Settings {
     pub hold: HoldBy,
     /// Where the hold is served with TLS, when this process has to.
     pub hold_listen: SocketAddr,
+    /// Where other tools ask for decisions, when they may.
+    pub hooks: Option<HooksAt>,
     /// The name of the lease.
     pub lease: String,
     /// How long others leave a silent leader alone; it stops raising after two thirds of it.
@@ -107,10 +111,7 @@ pub async fn start(settings: Settings, stop: CancellationToken) -> Result<(), St
         tokio::spawn(webhook.run(server, health.clone(), ended.clone()))
     });
 
-    let mut terms = lease::Settings::new(&settings.namespace, &settings.lease, &settings.pod);
-    terms.lease = settings.lease_duration;
-    terms.renew = settings.lease_duration * 2 / 3;
-    terms.retry = settings.lease_duration / 8;
+    let terms = terms(&settings);
     let (election, leadership) = Election::new(terms.client(config)?, terms)?;
     let resigned = CancellationToken::new();
     let electing = tokio::spawn(election.run(resigned.clone()));
@@ -128,6 +129,10 @@ pub async fn start(settings: Settings, stop: CancellationToken) -> Result<(), St
         namespace: settings.watch.clone(),
     };
     let caches = run::caches(&client, &scope);
+    let aside = settings
+        .hooks
+        .map(|hooks| Aside::bind(hooks, &client, &scope))
+        .transpose()?;
     let (judge, woken) = Judge::new();
     let dropped = metrics.clone();
     let audit = Audit::open(&settings.audit, None, move || dropped.audit_dropped())?;
@@ -162,6 +167,11 @@ pub async fn start(settings: Settings, stop: CancellationToken) -> Result<(), St
         stopping.cancelled().await;
         unready.stop();
     });
+    let (woken, alone_woken) = sorted(woken);
+    let answering = aside.map(|aside| {
+        let gates = (caches.gates.clone(), caches.ready());
+        aside.begin(&context, gates, alone_woken, (&stop, &ended))
+    });
     run::run(Arc::clone(&context), caches, scope, woken, stop.clone()).await;
 
     tracing::info!("stopping");
@@ -178,10 +188,34 @@ pub async fn start(settings: Settings, stop: CancellationToken) -> Result<(), St
     }
     ended.cancel();
     let _ = tokio::time::timeout(GRACE, serving).await;
-    if let Some(holding) = holding {
-        let _ = tokio::time::timeout(GRACE, holding).await;
+    for task in holding.into_iter().chain(answering.into_iter().flatten()) {
+        let _ = tokio::time::timeout(GRACE, task).await;
     }
     Ok(())
+}
+
+/// When the lease is renewed, and when others may take it.
+fn terms(settings: &Settings) -> lease::Settings {
+    let mut terms = lease::Settings::new(&settings.namespace, &settings.lease, &settings.pod);
+    terms.lease = settings.lease_duration;
+    terms.renew = settings.lease_duration * 2 / 3;
+    terms.retry = settings.lease_duration / 8;
+    terms
+}
+
+type Woken = mpsc::UnboundedReceiver<GateKey>;
+
+/// Whom the judge wakes: gates, and analyses that stand alone.
+fn sorted(mut woken: Woken) -> (Woken, Woken) {
+    let ((gates, gates_woken), (alone, alone_woken)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+    tokio::spawn(async move {
+        while let Some(key) = woken.recv().await {
+            let to = if key.is_alone().is_some() { &alone } else { &gates };
+            // Nobody listens to one of them only when there are none of its kind, or at the end.
+            let _ = to.send(key);
+        }
+    });
+    (gates_woken, alone_woken)
 }
 
 /// Says when the caches are full and the lease is known, and whether we lead.

@@ -28,6 +28,9 @@ const AGAIN: Duration = Duration::from_secs(30);
 /// The same until it is served.
 const SOON: Duration = Duration::from_secs(2);
 
+/// What brings the webhook's objects.
+const FILE: &str = "config/before-1.36/2-admission.yaml";
+
 /// What holds a changed template until it is proven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HoldBy {
@@ -95,10 +98,10 @@ fn configurations(client: &Client) -> Api<MutatingWebhookConfiguration> {
 
 /// Why the webhook cannot be served yet, or not be brought up to date.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+pub(super) enum Trouble {
     /// Part of the installation is missing.
-    #[error("{0} is missing, or we may not read it; apply config/before-1.36/2-admission.yaml")]
-    Missing(&'static str),
+    #[error("{0} is missing, or we may not read it; apply {1}")]
+    Missing(&'static str, &'static str),
     /// The configuration does not say where the webhook is.
     #[error("MutatingWebhookConfiguration hold.tollgate.dev: clientConfig must name a service, or a url with a host")]
     Nowhere,
@@ -173,7 +176,7 @@ impl Webhook {
     async fn pass(&self, now: SystemTime) -> Result<(RustlsConfig, Certificate), Trouble> {
         let api = configurations(&self.client);
         let read = bounded("read webhook configuration", api.get_opt(labels::HOLD)).await;
-        let missing = Trouble::Missing("MutatingWebhookConfiguration hold.tollgate.dev");
+        let missing = Trouble::Missing("MutatingWebhookConfiguration hold.tollgate.dev", FILE);
         let configuration = match read {
             Ok(found) => found.ok_or(missing)?,
             Err(Error::Kube(kube::Error::Api(status))) if status.code == 403 => return Err(missing),
@@ -181,7 +184,8 @@ impl Webhook {
         };
         let (at, client) = ours(&configuration).ok_or(Trouble::Nowhere)?;
         let host = host(client).ok_or(Trouble::Nowhere)?;
-        let (tls, certificate) = self.certificate(&host, now).await?;
+        let place = (self.namespace.as_str(), labels::WEBHOOK, FILE);
+        let (tls, certificate) = certificate(&self.client, place, &host, now).await?;
         let bundle = ByteString(certificate.trusted.clone().into_bytes());
         if client.ca_bundle.as_ref() != Some(&bundle) {
             let patch = json!([
@@ -198,28 +202,37 @@ impl Webhook {
         }
         Ok((tls, certificate))
     }
+}
 
-    /// The certificate in the Secret, or a new one when that is due or cannot be served.
-    async fn certificate(&self, host: &str, now: SystemTime) -> Result<(RustlsConfig, Certificate), Trouble> {
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
-        let read = bounded("read webhook Secret", api.get_opt(labels::WEBHOOK)).await?;
-        let mut secret = read.ok_or(Trouble::Missing("Secret tollgate-webhook"))?;
-        let before = Certificate::read(&secret);
-        if let Some(good) = before.clone().filter(|known| known.serves(host, now))
-            && let Ok(tls) = tls(&good).await
-        {
-            return Ok((tls, good));
-        }
-        let new = Certificate::make(host, now, before.as_ref())?;
-        let tls = tls(&new).await.map_err(Trouble::Tls)?;
-        secret.data = Some(new.data());
-        let params = PostParams {
-            field_manager: Some(routers::FIELD_MANAGER.into()),
-            ..PostParams::default()
-        };
-        bounded("write webhook Secret", api.replace(labels::WEBHOOK, &params, &secret)).await?;
-        Ok((tls, new))
+/// The certificate in a Secret of ours, or a new one when that is due or cannot be served. The
+/// Secret comes from a file that people apply: we may not make one.
+///
+/// # Errors
+/// When there is no Secret, or the API server refuses.
+pub(super) async fn certificate(
+    client: &Client,
+    (namespace, name, file): (&str, &'static str, &'static str),
+    host: &str,
+    now: SystemTime,
+) -> Result<(RustlsConfig, Certificate), Trouble> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let read = bounded("read certificate", api.get_opt(name)).await?;
+    let mut secret = read.ok_or(Trouble::Missing(name, file))?;
+    let before = Certificate::read(&secret);
+    if let Some(good) = before.clone().filter(|known| known.serves(host, now))
+        && let Ok(tls) = tls(&good).await
+    {
+        return Ok((tls, good));
     }
+    let new = Certificate::make(host, now, before.as_ref())?;
+    let tls = tls(&new).await.map_err(Trouble::Tls)?;
+    secret.data = Some(new.data());
+    let params = PostParams {
+        field_manager: Some(routers::FIELD_MANAGER.into()),
+        ..PostParams::default()
+    };
+    bounded("write certificate", api.replace(name, &params, &secret)).await?;
+    Ok((tls, new))
 }
 
 async fn tls(certificate: &Certificate) -> std::io::Result<RustlsConfig> {

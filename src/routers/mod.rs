@@ -6,6 +6,7 @@
 //! not decided here; what is refused here is only what must never happen: a raise against a fence,
 //! a write on a route that changed since it was read, a weight that cannot be split exactly.
 //!
+//! - [`external`]: somebody else moves the traffic; how far it has come;
 //! - [`gateway_api`]: `HTTPRoute` and `GRPCRoute`, the calls;
 //! - `route`: the same as a pure function from route to route, and `rules` for one rule of it;
 //! - `programmed`: what gateways report about it;
@@ -15,6 +16,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+pub mod external;
 pub mod gateway_api;
 #[cfg(test)]
 mod gateway_api_tests;
@@ -32,6 +34,7 @@ mod rules;
 
 use sha2::{Digest, Sha256};
 
+pub use external::{Course, Rollout};
 pub use gateway_api::{GatewayApi, Written};
 pub use note::is_marked;
 pub use route::{Ending, Keep, facts, hand_back_due};
@@ -171,7 +174,7 @@ pub struct Rbac {
 }
 
 /// What every router together needs.
-pub const RULES: &[Rbac] = &[gateway_api::RULES];
+pub const RULES: &[Rbac] = &[gateway_api::RULES, external::RULES];
 
 /// Why a route was not written. Nothing was changed, except where the variant says so.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,8 +1,12 @@
-//! Answers HTTP: health, readiness and metrics; and, with TLS, the hold where the API server asks.
+//! Answers HTTP: health, readiness and metrics; with TLS, the hold where the API server asks, and
+//! decisions for other tools.
 //!
 //! Every path answers, and what is not a metric is JSON: an unknown path is a JSON 404, and no
-//! success is ever empty, because some tools take any empty 2xx for consent.
+//! success is ever empty or of another kind, because some tools take any such 2xx for consent. This
+//! is not left to the handlers: an answer of another kind never leaves the process.
 
+mod callers;
+pub mod decisions;
 mod health;
 pub mod hold;
 mod metrics;
@@ -11,9 +15,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::body::HttpBody as _;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -26,6 +31,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+pub use callers::Callers;
 pub use health::{Health, Part};
 pub use metrics::{Fault, Kind, Metrics, Report, SourceKind, Verb};
 
@@ -90,12 +96,36 @@ async fn in_time(request: Request, next: Next) -> Response {
     }
 }
 
+/// Lets JSON and metrics out. Anything else becomes an error in JSON: a success with nothing in it
+/// or with a page would be taken for consent, and an error in plain text is not read by tools.
+async fn told_plainly(answer: Response) -> Response {
+    const KINDS: [&[u8]; 2] = [b"application/json", OPENMETRICS.as_bytes()];
+    let kind = answer
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .map(header::HeaderValue::as_bytes);
+    let has_body = answer.body().size_hint().upper() != Some(0);
+    let (code, success) = (answer.status(), answer.status().is_success());
+    match kind.filter(|kind| KINDS.contains(kind) && has_body) {
+        Some(_) if success || code.is_client_error() || code.is_server_error() => answer,
+        None if code.is_client_error() || code.is_server_error() => refuse(
+            code,
+            code.canonical_reason().unwrap_or("the request cannot be answered"),
+        ),
+        _ => refuse(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the answer is not one that can be told",
+        ),
+    }
+}
+
 /// Adds what holds for every path: limits, and an answer for everything unknown.
 fn finished(router: Router) -> Router {
     router
         .fallback(async || refuse(StatusCode::NOT_FOUND, "there is nothing at this path"))
         .method_not_allowed_fallback(async || refuse(StatusCode::METHOD_NOT_ALLOWED, "this path is only read"))
         .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(map_response(told_plainly))
         .layer(from_fn(in_time))
 }
 
@@ -248,6 +278,45 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_answer_that_could_be_taken_for_consent_never_leaves() {
+        let page = || ([(header::CONTENT_TYPE, "text/html")], "<html>Please log in</html>");
+        let paths = Router::new()
+            .route("/page", get(async move || page()))
+            .route("/empty", get(async || ()))
+            .route("/nothing", get(async || StatusCode::NO_CONTENT))
+            .route(
+                "/hollow",
+                get(async || ([(header::CONTENT_TYPE, "application/json")], "")),
+            )
+            .route(
+                "/elsewhere",
+                get(async || (StatusCode::FOUND, [(header::LOCATION, "/page")])),
+            )
+            .route("/text", get(async || "promote"))
+            .route("/bad", get(async || (StatusCode::BAD_REQUEST, "not like this")))
+            .route("/good", get(async || Json(json!({"decision": "hold"}))));
+        for (path, code) in [
+            ("/page", 500),
+            ("/empty", 500),
+            ("/nothing", 500),
+            ("/hollow", 500),
+            ("/elsewhere", 500),
+            ("/text", 500),
+            ("/bad", 400),
+            ("/good", 200),
+        ] {
+            let request = Request::get(path).body(Body::empty()).expect("a request");
+            let answer = finished(paths.clone()).oneshot(request).await.expect("an answer");
+            assert_eq!(answer.status().as_u16(), code, "{path}");
+            let body = axum::body::to_bytes(answer.into_body(), BODY_MAX)
+                .await
+                .expect("a body");
+            let value: Value = serde_json::from_slice(&body).expect("JSON");
+            assert!(value.is_object(), "{path}: {value}");
+        }
+    }
+
+    #[tokio::test]
     async fn readiness_names_what_is_waited_for() {
         let running = start(bound(), Router::new());
         let ready = async || running.ask(http::Method::GET, "/readyz").await;
@@ -278,7 +347,7 @@ mod tests {
         let slow = get(async move || {
             begun.send(()).await.expect("heard");
             held.cancelled().await;
-            "done"
+            Json("done")
         });
         let running = start(bound(), Router::new().route("/slow", slow));
         let address = running.address;
@@ -293,7 +362,7 @@ mod tests {
         }
         release.cancel();
         let answer = request.await.expect("ends").expect("an answer");
-        assert_eq!(answer.text().await.expect("a body"), "done");
+        assert_eq!(answer.text().await.expect("a body"), r#""done""#);
         running.task.await.expect("ends").expect("without an error");
     }
 

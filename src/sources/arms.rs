@@ -161,8 +161,15 @@ impl<'a> Book<'a> {
         ) else {
             return Vec::new();
         };
+        let mut owners = self.claimed(namespace, pod);
+        owners.extend(self.replica_set_owners(namespace, pod));
+        owners
+    }
+
+    /// The arms whose Deployment a pod belongs to.
+    fn claimed(&self, namespace: &str, pod: &str) -> Vec<(usize, Role)> {
         let claims = match workload_of(pod) {
-            Some(workload) => self.claims.get(&(namespace.clone(), workload.to_owned())),
+            Some(workload) => self.claims.get(&(namespace.to_owned(), workload.to_owned())),
             None => self
                 .claims
                 .iter()
@@ -174,6 +181,14 @@ impl<'a> Book<'a> {
             .flatten()
             .map(|claim| (claim.gate, claim.role))
             .collect()
+    }
+
+    /// The arms that are a ReplicaSet, where a pod belongs to one: both revisions of a Rollout are
+    /// pods of the same workload. Names that had to be cut are not told apart, so they count for none.
+    fn replica_set_owners(&self, namespace: &str, pod: &str) -> impl Iterator<Item = (usize, Role)> {
+        let set = replica_set_of(pod).map(|set| (namespace.to_owned(), set.to_owned()));
+        let claims = set.and_then(|set| self.claims.get(&set));
+        claims.into_iter().flatten().map(|claim| (claim.gate, claim.role))
     }
 
     fn traefik_owners(&self, labels: &Labels) -> Vec<(usize, Role)> {
@@ -218,6 +233,12 @@ fn workload_of(pod: &str) -> Option<&str> {
     named.then_some(workload)
 }
 
+/// The ReplicaSet of a pod by the pod's name: `<workload>-<hash>-<five characters>` without the last.
+fn replica_set_of(pod: &str) -> Option<&str> {
+    workload_of(pod)?;
+    pod.rsplit_once('-').map(|(set, _)| set)
+}
+
 /// Whether a pod whose name had to be cut belongs to this Deployment.
 fn is_cut_pod(pod: &str, workload: &str) -> bool {
     if pod.len() != CUT + ENDING {
@@ -255,6 +276,39 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(workload_of(pod), expected, "{pod}");
+        }
+    }
+
+    #[test]
+    fn a_pod_belongs_to_the_replica_set_that_is_an_arm_and_to_no_other() {
+        let subscription = Subscription {
+            gate: "shop/analysis/checkout".to_owned(),
+            namespace: "shop".to_owned(),
+            workload: "checkout-7d9f8b6c5d".to_owned(),
+            canary_workload: "checkout-64f5b9c8d7".to_owned(),
+            service: String::new(),
+            canary_service: String::new(),
+            port: None,
+            metrics: Vec::new(),
+        };
+        let connection = ConnectionSpec::to("http://prometheus");
+        let gates = [subscription];
+        let book = Book::open(Identity::Pod, &connection, &gates);
+        for (pod, expected) in [
+            ("checkout-7d9f8b6c5d-x2x4b", vec![Role::Baseline]),
+            ("checkout-64f5b9c8d7-x2x4b", vec![Role::Canary]),
+            ("checkout-5b5b5b5b5b-x2x4b", vec![]),
+            ("checkout-7d9f8b6c5d", vec![]),
+            ("checkout-7d9f8b6c5d-7d9f8b6c5d-x2x4b", vec![Role::Baseline]),
+            ("my-checkout-7d9f8b6c5d-x2x4b", vec![]),
+        ] {
+            let labels = [("namespace", "shop"), ("pod", pod)].map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let owners = book.owners(&Labels::from(labels));
+            assert_eq!(
+                owners.into_iter().map(|(_, role)| role).collect::<Vec<_>>(),
+                expected,
+                "{pod}"
+            );
         }
     }
 
