@@ -3,7 +3,7 @@
 //! `core` has a real API server with its controllers and a real Prometheus. Kubelet, gateway and
 //! traffic are played by [`support::world`], so that every moment can be reached. `cluster` has a
 //! node, a gateway and real traffic. `older` is `core` without the policies that only Kubernetes 1.36
-//! and later have.
+//! and later have. `helm` is a whole node to which the real Helm brings the operator as pods.
 
 #![expect(
     clippy::unwrap_used,
@@ -14,5 +14,6 @@
 
 mod cluster;
 mod core;
+mod helm;
 mod older;
 mod support;

@@ -32,6 +32,11 @@ async fn delete_held_gate(space: &Space, route: &Value) {
 
 /// The gate is gone with all it made; the template that waited still waits, and says why.
 pub async fn left_paused(space: &Space) {
+    left_paused_behind(space, "v1").await;
+}
+
+/// The same, with another revision running.
+pub async fn left_paused_behind(space: &Space, running: &str) {
     nothing_is_left(space).await;
     let live = space.the("Deployment", "checkout").await;
     assert!(
@@ -45,7 +50,7 @@ pub async fn left_paused(space: &Space) {
         note.as_str().is_some_and(|note| note.contains("rollout resume")),
         "and says so: {note}"
     );
-    assert_eq!(space.asked_for().await, [image("v1")], "not rolled out");
+    assert_eq!(space.asked_for().await, [image(running)], "not rolled out");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

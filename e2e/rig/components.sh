@@ -22,7 +22,7 @@ debian_packages="containerd runc containernetworking-plugins nftables libnftable
 # Seconds on two idle cores with empty caches, each after those before it.
 declare -A expected=(
   [etcd]=60 [kube-apiserver]=150 [kube-controller-manager]=50 [kubectl]=25 [crds]=5 [prometheus]=150
-  [kube-scheduler]=8 [kubelet]=20 [kube-proxy]=8 [debian]=15 [demo-app]=10 [traefik]=240 [alertmanager]=60)
+  [kube-scheduler]=8 [kubelet]=20 [kube-proxy]=8 [debian]=15 [demo-app]=10 [traefik]=240 [alertmanager]=60 [helm]=70)
 
 # module COMPONENT: the directory of the go.mod that pins it.
 module() {
@@ -31,6 +31,7 @@ module() {
     traefik | crds) echo "$rig/gateway" ;;
     prometheus | alertmanager) echo "$rig/monitoring" ;;
     demo-app) echo "$rig/../demo-app" ;;
+    helm) echo "$rig/helm" ;;
   esac
 }
 
@@ -48,6 +49,7 @@ flags() {
     # Of all service discoveries only Kubernetes' and files'.
     prometheus) printf '%s\n' -tags remove_all_sd,enable_kubernetes_sd -ldflags "-s -w" github.com/prometheus/prometheus/cmd/prometheus ;;
     alertmanager) printf '%s\n' -ldflags "-s -w" github.com/prometheus/alertmanager/cmd/alertmanager ;;
+    helm) printf '%s\n' -ldflags "-s -w" helm.sh/helm/v4/cmd/helm ;;
   esac
 }
 
