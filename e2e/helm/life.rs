@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
-use kube::api::ListParams;
 use serde_json::{Value, json};
+use tokio::process::Command;
 
 use super::watched::by_prometheus;
 use super::{HOME, helm, ours, until_led};
 use crate::core::at_weight;
 use crate::core::endings::left_paused_behind;
-use crate::core::passing::promoted;
-use crate::support::objects::with;
+use crate::core::passing::{nothing_is_left, promoted};
+use crate::support::objects::{image, with};
 use crate::support::setting;
 use crate::support::space::{Space, real};
 
@@ -36,11 +36,11 @@ async fn releases_live_through_an_upgrade_and_services_through_an_uninstall() {
         upgraded_in_mid_release(space).await;
         uninstalled_in_mid_release(space, &route).await;
         installed_again(space).await;
+        taken_away_and_cleared_by_hand(space, &route).await;
 
         let seen = load.stop().await;
         assert_eq!((&seen["errors"], &seen["lost"]), (&json!(0), &json!(0)), "{seen}");
         println!("{} requests, none failed, none lost", seen["answered"]);
-        gone(space).await;
     })
     .await;
 }
@@ -185,12 +185,47 @@ async fn installed_again(space: &Space) {
     promoted(space, "v3").await;
 }
 
-/// With the gates kept by choice, an uninstall leaves them, and all their objects, as they are.
-async fn gone(space: &Space) {
+/// Without its hooks an uninstall leaves everything as it is; `docs/install.md` says what to type then.
+async fn taken_away_and_cleared_by_hand(space: &Space, route: &Value) {
+    space.apply(&patient(space, "10m")).await;
+    space.push("v2").await;
+    at_weight(space, 25).await;
     helm(&["uninstall", "tollgate", "--no-hooks", "--wait", "--timeout", LIMIT])
         .await
         .expect_ok();
-    let gates = space.api("ReleaseGate").list(&ListParams::default()).await.unwrap();
-    assert_eq!(gates.items.len(), 1, "the gate waits for an operator");
-    space.until_rolled_out("v3").await;
+    at_weight(space, 25).await;
+    space.the("ReleaseGate", "checkout").await;
+
+    let written = space.logs.join("route.yaml");
+    std::fs::write(written, space.route().to_string()).unwrap();
+    for line in by_hand() {
+        let line = line.replace("shop", &space.name);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &line]).current_dir(&space.logs).kill_on_drop(true);
+        let output = shell.output().await.unwrap();
+        assert!(
+            output.status.success(),
+            "{line}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    let after = space.the("HTTPRoute", "checkout").await;
+    assert_eq!(after["spec"], route["spec"], "the route is the team's");
+    nothing_is_left(space).await;
+    let live = space.the("Deployment", "checkout").await;
+    assert_eq!(
+        (&live["metadata"]["labels"], &live["spec"]["paused"]),
+        (&Value::Null, &json!(true))
+    );
+    assert_eq!(space.asked_for().await, [image("v3")], "not rolled out");
+}
+
+/// The commands of the page for an operator that is gone.
+fn by_hand() -> Vec<String> {
+    let page = include_str!("../../docs/install.md");
+    let section = page.split("### With an operator that is gone for good").nth(1).unwrap();
+    let block = section.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    let lines: Vec<String> = block.lines().map(str::to_owned).collect();
+    assert!(lines.len() > 5, "{lines:?}");
+    lines
 }
