@@ -1,7 +1,7 @@
 # The two commands are `make demo` and `make test`; `make help` lists the rest.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help demo demo-down test check unit deny docs integration e2e bench manifests judge-bench
+.PHONY: help demo demo-down test check unit deny docs integration e2e bench manifests image judge-bench
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,9 +44,13 @@ e2e: ## Every scenario, the long ones too; one with `make e2e SCENARIO=name`
 	@e2e/run older $(SCENARIO)
 	@e2e/run cluster $(SCENARIO)
 	@e2e/run argo $(SCENARIO)
+	@e2e/run helm $(SCENARIO)
 
 bench: ## What it costs, on a real API server with faked pods
 	@e2e/bench/run
 
 manifests: ## Write the generated files anew
 	cargo run --quiet -- manifests --output .
+
+image: ## The operator's image as an OCI archive, without a Docker daemon
+	@e2e/image

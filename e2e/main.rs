@@ -4,6 +4,7 @@
 //! traffic are played by [`support::world`], so that every moment can be reached. `cluster` has a
 //! node, a gateway and real traffic. `older` is `core` without the policies that only Kubernetes 1.36
 //! and later have. `argo` is `cluster` with Argo Rollouts' own controller, which moves the traffic.
+//! `helm` is a whole node to which the real Helm brings the operator as pods.
 
 #![expect(
     clippy::unwrap_used,
@@ -15,5 +16,6 @@
 mod argo;
 mod cluster;
 mod core;
+mod helm;
 mod older;
 mod support;

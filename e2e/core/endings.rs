@@ -1,6 +1,7 @@
 //! The gate or the Deployment goes away.
 
 use serde_json::{Value, json};
+use tokio::process::Command;
 
 use super::passing::{nothing_is_left, rejected};
 use super::{at_weight, lingering};
@@ -32,6 +33,11 @@ async fn delete_held_gate(space: &Space, route: &Value) {
 
 /// The gate is gone with all it made; the template that waited still waits, and says why.
 pub async fn left_paused(space: &Space) {
+    left_paused_behind(space, "v1").await;
+}
+
+/// The same, with another revision running.
+pub async fn left_paused_behind(space: &Space, running: &str) {
     nothing_is_left(space).await;
     let live = space.the("Deployment", "checkout").await;
     assert!(
@@ -45,7 +51,7 @@ pub async fn left_paused(space: &Space) {
         note.as_str().is_some_and(|note| note.contains("rollout resume")),
         "and says so: {note}"
     );
-    assert_eq!(space.asked_for().await, [image("v1")], "not rolled out");
+    assert_eq!(space.asked_for().await, [image(running)], "not rolled out");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -120,6 +126,62 @@ async fn a_deployment_deleted_in_flight_is_no_reason_to_go_on() {
         assert_eq!(space.ask("Abort").await["status"]["answer"], "Granted");
         rejected(space).await;
         assert_eq!(space.world().weights().last(), Some(&None), "the route is the team's");
+    })
+    .await;
+}
+
+/// What `tollgate uninstall` says of this namespace, and its exit code.
+async fn uninstall(space: &Space, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command.args(["uninstall", "--namespace", &space.name]).args(arguments);
+    let output = command.kill_on_drop(true).output().await.expect("tollgate");
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    (output.status.code(), text.concat())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_uninstall_is_asked_twice_waits_for_the_operator_and_says_what_it_left() {
+    played("uninstall", async |space| {
+        space.team(2).await;
+        let route = space.the("HTTPRoute", "checkout").await;
+        let operator = space.operator().await;
+        space.adopted(&lingering(space)).await;
+        space.push("v2").await;
+        at_weight(space, 25).await;
+        operator.stop().await;
+
+        let (code, said) = uninstall(space, &[]).await;
+        assert!(
+            code == Some(2) && said.contains("/checkout") && said.contains("--yes"),
+            "{code:?}: {said}"
+        );
+        let gate = space.the("ReleaseGate", "checkout").await;
+        assert!(
+            gate["metadata"]["deletionTimestamp"].is_null(),
+            "only asked about: {gate}"
+        );
+
+        let (code, said) = uninstall(space, &["--yes", "--timeout", "2s"]).await;
+        assert!(
+            code == Some(3) && said.contains("NOT removed"),
+            "nobody puts anything back: {code:?}: {said}"
+        );
+
+        let _operator = space.operator().await;
+        let (code, said) = uninstall(space, &["--yes", "--timeout", "60s"]).await;
+        assert!(
+            code == Some(0) && said.contains("Deployment checkout is left paused"),
+            "{code:?}: {said}"
+        );
+        let after = space.the("HTTPRoute", "checkout").await;
+        assert_eq!(after["spec"], route["spec"], "the route is the team's");
+        left_paused(space).await;
+
+        let (code, said) = uninstall(space, &["--yes"]).await;
+        assert!(
+            code == Some(0) && said.contains("there are no gates"),
+            "{code:?}: {said}"
+        );
     })
     .await;
 }

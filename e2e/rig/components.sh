@@ -23,7 +23,7 @@ debian_packages="containerd runc containernetworking-plugins nftables libnftable
 declare -A expected=(
   [etcd]=60 [kube-apiserver]=150 [kube-controller-manager]=50 [kubectl]=25 [crds]=5 [prometheus]=150
   [kube-scheduler]=8 [kubelet]=20 [kube-proxy]=8 [debian]=15 [demo-app]=10 [traefik]=240 [alertmanager]=60
-  [rollouts-controller]=120 [rollouts-crds]=5)
+  [rollouts-controller]=120 [rollouts-crds]=5 [helm]=70)
 
 # module COMPONENT: the directory of the go.mod that pins it.
 module() {
@@ -33,6 +33,7 @@ module() {
     prometheus | alertmanager) echo "$rig/monitoring" ;;
     demo-app) echo "$rig/../demo-app" ;;
     rollouts*) echo "$rig/argo" ;;
+    helm) echo "$rig/helm" ;;
   esac
 }
 
@@ -51,6 +52,7 @@ flags() {
     prometheus) printf '%s\n' -tags remove_all_sd,enable_kubernetes_sd -ldflags "-s -w" github.com/prometheus/prometheus/cmd/prometheus ;;
     alertmanager) printf '%s\n' -ldflags "-s -w" github.com/prometheus/alertmanager/cmd/alertmanager ;;
     rollouts-controller) printf '%s\n' -ldflags "-s -w" github.com/argoproj/argo-rollouts/cmd/rollouts-controller ;;
+    helm) printf '%s\n' -ldflags "-s -w" helm.sh/helm/v4/cmd/helm ;;
   esac
 }
 

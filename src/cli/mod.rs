@@ -3,6 +3,7 @@
 
 mod abort;
 mod act;
+mod chart;
 mod cluster;
 mod completions;
 pub mod controller;
@@ -13,7 +14,9 @@ mod findings;
 mod forecast;
 mod lint;
 pub mod manifests;
+mod monitoring;
 mod next;
+mod operator;
 mod paint;
 mod placed;
 mod plot;
@@ -28,6 +31,7 @@ mod status;
 mod story;
 mod timeline;
 mod tree;
+mod uninstall;
 mod units;
 mod wait;
 mod watch;
@@ -79,6 +83,8 @@ pub enum Command {
     Replay(replay::Args),
     /// Check gates before they are applied
     Lint(lint::Args),
+    /// Remove every gate, so that the operator can be uninstalled without a trace on the routes
+    Uninstall(uninstall::Args),
     /// Run the operator
     Controller(controller::Args),
     /// Print or write everything a cluster needs: definitions, rights, policies, the operator
@@ -154,6 +160,7 @@ fn asked(command: Command) -> Result<u8, Trouble> {
             Command::Retry(args) => args.run(Verb::Retry).await,
             Command::Wait(args) => args.run().await,
             Command::Replay(args) => args.run().await,
+            Command::Uninstall(args) => args.run().await,
             Command::Controller(_) | Command::Manifests(_) | Command::Completions(_) | Command::Lint(_) => {
                 Ok(exit::DONE)
             }

@@ -1,9 +1,9 @@
 // Command image packs one binary into an OCI archive of one or more
 // images that `ctr images import` reads. They share the binary and differ in
 // the environment they bring. Equal input gives an equal archive. A binary that
-// is not static gets the files it needs by -file, under their own paths.
+// needs more gets it by -file, under its own path or another one.
 //
-//	image -binary PATH [-file PATH ...] -image "REF [NAME=VALUE ...]" [-image ...] -o OUT.tar
+//	image -binary PATH [-file PATH[=PATH] ...] -image "REF [NAME=VALUE ...]" [-image ...] -o OUT.tar
 package main
 
 import (
@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -72,7 +73,7 @@ func archive(files []file) []byte {
 func main() {
 	var images, others list
 	binary := flag.String("binary", "", "binary to pack")
-	flag.Var(&others, "file", "absolute path of another file to pack; may be given again")
+	flag.Var(&others, "file", "absolute path of another file to pack, and where it goes if elsewhere; may be given again")
 	out := flag.String("o", "", "archive to write")
 	flag.Var(&images, "image", "reference and environment of an image; may be given again")
 	flag.Parse()
@@ -84,8 +85,14 @@ func main() {
 	name := filepath.Base(*binary)
 	packed := []file{{name, 0o755, must(os.ReadFile(*binary))}}
 	for _, path := range others {
-		packed = append(packed, file{strings.TrimPrefix(path, "/"), 0o755, must(os.ReadFile(path))})
+		from, to, moved := strings.Cut(path, "=")
+		if !moved {
+			to = from
+		}
+		mode := int64(0o644) | int64(must(os.Stat(from)).Mode()&0o111)
+		packed = append(packed, file{strings.TrimPrefix(to, "/"), mode, must(os.ReadFile(from))})
 	}
+	slices.SortFunc(packed, func(a, b file) int { return strings.Compare(a.name, b.name) })
 	layer := archive(packed)
 	files := []file{{"oci-layout", 0o644, []byte(`{"imageLayoutVersion":"1.0.0"}`)}, blob(layer)}
 	var manifests []object
