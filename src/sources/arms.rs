@@ -290,6 +290,7 @@ mod tests {
             canary_service: String::new(),
             port: None,
             metrics: Vec::new(),
+            unknown: std::collections::BTreeSet::new(),
         };
         let connection = ConnectionSpec::to("http://prometheus");
         let gates = [subscription];
