@@ -35,7 +35,8 @@ use crate::decision::{MethodName, Outcome};
         name = "DECISION",
         type_ = "string",
         json_path = ".status.trial.decision",
-        description = "about a Rollout's newest revision"
+        description = "about a Rollout's newest revision",
+        priority = 1
     ),
     printcolumn(name = "VERDICT", type_ = "string", json_path = ".status.verdict"),
     printcolumn(name = "REASON", type_ = "string", json_path = ".status.reason"),

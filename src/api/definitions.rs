@@ -168,6 +168,47 @@ mod tests {
     }
 
     #[test]
+    fn an_analysis_has_either_a_mover_or_arms_and_keeps_it() {
+        let spec = |difference: &Value| {
+            let mut spec = json!({"steps": [{"weight": 25}, {"weight": 100}],
+                "analysis": {"metrics": [{"name": "errors", "ratio": {"preset": "http-errors"}}]}});
+            json_patch::merge(&mut spec, difference);
+            json!({"apiVersion": "tollgate.dev/v1alpha1", "kind": "CanaryAnalysis",
+                "metadata": {"name": "checkout", "namespace": "shop"}, "spec": spec})
+        };
+        let (mover, arms) = (
+            json!({"external": {"rollout": "checkout"}}),
+            json!({"revision": "abc", "target": {"workload": "checkout", "service": "checkout",
+                "canaryWorkload": "checkout-canary", "canaryService": "checkout-canary"}}),
+        );
+        let both = json!({"external": mover["external"], "revision": "abc", "target": arms["target"]});
+        let other = json!({"external": mover["external"], "steps": [{"weight": 50}, {"weight": 100}]});
+        let rules = rules("canaryanalyses");
+        for (now, before, complaint) in [
+            (&mover, None, ""),
+            (&arms, None, ""),
+            (&both, None, "either external, or revision and target"),
+            (&json!({}), None, "either external, or revision and target"),
+            (
+                &json!({"revision": "abc"}),
+                None,
+                "either external, or revision and target",
+            ),
+            (&other, Some(&mover), ""),
+            (&mover, Some(&arms), "external cannot be added or taken away"),
+            (&arms, Some(&mover), "external cannot be added or taken away"),
+        ] {
+            let found = rules.complaints(&spec(now), before.map(&spec).as_ref());
+            assert_eq!(
+                found.is_empty(),
+                complaint.is_empty(),
+                "{now} after {before:?}: {found}"
+            );
+            assert!(found.contains(complaint), "{now} after {before:?}: {found}");
+        }
+    }
+
+    #[test]
     fn a_good_gate_is_not_complained_about() {
         assert_eq!(rules("releasegates").complaints(&gate(), None), "");
     }

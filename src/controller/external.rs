@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{GroupVersionKind, Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -16,10 +15,7 @@ use serde_json::json;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{
-    AnalysisStatus, Arms, CanaryAnalysis, CanaryAnalysisSpec, Condition, ConditionStatus, DecisionEntry, Invalid,
-    labels,
-};
+use crate::api::{AnalysisStatus, Arms, CanaryAnalysis, CanaryAnalysisSpec, Condition, DecisionEntry, Invalid, labels};
 use crate::decision::{Judged, Millis, Record};
 use crate::routers::{Rollout, external};
 use crate::trial::Trial;
@@ -328,33 +324,28 @@ fn conditions(
             "WorkloadMissing",
             format!("there is no Rollout {rollout} in this namespace"),
         )),
-        Err(invalid) => Some(("Invalid", crate::api::clip(&invalid, 1024))),
+        Err(invalid) => Some(("Invalid", invalid)),
     };
-    let since = |type_: &str, is: ConditionStatus| {
+    let condition = |type_: &str, is: bool, why: (&str, &str)| {
+        let mut made = Condition::new(type_, is, generation, now, why);
         let before = status
             .conditions
             .iter()
-            .find(|condition| condition.type_ == type_ && condition.status == is);
-        let time = jiff::Timestamp::from_millisecond(now.0).unwrap_or_default();
-        before.map_or(Time(time), |before| before.last_transition_time.clone())
-    };
-    let condition = |type_: &str, is: ConditionStatus, (reason, message): (&str, &str)| Condition {
-        type_: type_.to_owned(),
-        status: is,
-        observed_generation: generation,
-        last_transition_time: since(type_, is),
-        reason: reason.to_owned(),
-        message: message.to_owned(),
+            .find(|before| before.type_ == type_ && before.status == made.status);
+        if let Some(before) = before {
+            made.last_transition_time = before.last_transition_time.clone();
+        }
+        made
     };
     let made = match &wrong {
         None => vec![condition(
             "Ready",
-            ConditionStatus::True,
+            true,
             ("Followed", "every new revision is judged by this plan"),
         )],
         Some((reason, message)) => vec![
-            condition("Ready", ConditionStatus::False, (reason, message)),
-            condition("Stalled", ConditionStatus::True, (reason, message)),
+            condition("Ready", false, (reason, message)),
+            condition("Stalled", true, (reason, message)),
         ],
     };
     status.conditions = made;
