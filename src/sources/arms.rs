@@ -283,7 +283,6 @@ mod tests {
     fn a_pod_belongs_to_the_replica_set_that_is_an_arm_and_to_no_other() {
         let subscription = Subscription {
             gate: "shop/analysis/checkout".to_owned(),
-            unknown: std::collections::BTreeSet::new(),
             namespace: "shop".to_owned(),
             workload: "checkout-7d9f8b6c5d".to_owned(),
             canary_workload: "checkout-64f5b9c8d7".to_owned(),
