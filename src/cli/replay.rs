@@ -396,7 +396,7 @@ impl Args {
     /// When the canary's weight changed: by the command line, by the record of the release, or by the
     /// recording itself.
     fn moves(&self, policy: &Policy, recording: Option<&Recording>) -> Result<Vec<Move>, Trouble> {
-        let start = recording.and_then(|recording| recording.span()).map(|(first, _)| first);
+        let start = recording.and_then(Recording::span).map(|(first, _)| first);
         let mut moves = Vec::new();
         for (weight, when) in &self.step {
             let at = match (when, start.or(self.from)) {
