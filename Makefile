@@ -1,7 +1,7 @@
 # The two commands are `make demo` and `make test`; `make help` lists the rest.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help demo demo-down test check unit deny docs integration e2e bench manifests image judge-bench
+.PHONY: help demo demo-down test check unit neighbours deny docs integration e2e bench manifests image judge-bench
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -12,7 +12,7 @@ demo: ## Build what is missing, start a real cluster and watch three releases
 demo-down: ## End the demo's cluster
 	@e2e/rig/down
 
-test: check unit judge-bench deny docs integration ## Everything that CI runs
+test: check unit neighbours judge-bench deny docs integration ## Everything that CI runs
 
 check: ## Format and lint
 	cargo fmt --all --check
@@ -24,6 +24,9 @@ unit: ## Unit, property, model, vector and tidy tests
 
 judge-bench: ## How often the judge is wrong and how fast it is right, beside its peers; LONG=1 for 10,000 releases each
 	cargo run --locked --profile judge --package judge-bench -- $(if $(LONG),--long) $(ARGS)
+
+neighbours: ## What kstatus, Flux and Argo CD make of gates in every state
+	cd e2e/neighbours && CGO_ENABLED=0 GOWORK=off go test ./...
 
 deny: ## Licences, bans and sources of everything in the tree
 	@e2e/tools cargo-deny

@@ -7,7 +7,7 @@
 
 use proptest::prelude::*;
 
-use crate::decision::{Evidence, Gap, GapKind, Millis, Verdict};
+use crate::decision::{Evidence, Gap, GapKind, Judged, Millis, Reason, Verdict};
 
 use super::e1::{Counts, Margin, Process, Side};
 use super::interval::Likelihood;
@@ -159,8 +159,12 @@ proptest! {
             analysis.judged(1, 0)
         };
         let (first, second) = (judged([0, 1]), judged([1, 0]));
-        prop_assert_eq!(&first.verdict, &second.verdict);
         // within a tick the first to fail is named, so that words and blame may differ
+        let said = |judged: &Judged| match &judged.verdict {
+            Verdict::Fail(_) => Verdict::Fail(Reason::Harm),
+            other => other.clone(),
+        };
+        prop_assert_eq!(said(&first), said(&second));
         for (first, second) in first.readings.iter().zip(second.readings.iter().rev()) {
             prop_assert_eq!((first.harm, first.safety), (second.harm, second.safety));
         }
