@@ -218,6 +218,10 @@ mod tests {
     fn a_bad_gate_is_refused_with_a_message_that_says_what_is_wrong() {
         let metric = |metric: Value| with("/spec/analysis/metrics", json!([metric]));
         let errors = || json!({"preset": "gateway-errors"});
+        let compared = |mut analysis: Value| {
+            (analysis["minWindow"], analysis["maxWindow"]) = (json!("5m"), json!("2h"));
+            with("/spec/analysis", analysis)
+        };
         let table = [
             (
                 "steps fall",
@@ -341,12 +345,22 @@ mod tests {
             (
                 "preset and selectors",
                 metric(json!({"name": "a", "ratio": {"preset": "gateway-errors", "bad": "x", "total": "y"}})),
-                "either a preset or both bad and total",
+                "either a preset, or total and one of bad and good",
             ),
             (
                 "bad without total",
                 metric(json!({"name": "a", "ratio": {"bad": "x"}})),
-                "either a preset or both bad and total",
+                "either a preset, or total and one of bad and good",
+            ),
+            (
+                "bad and good",
+                metric(json!({"name": "a", "ratio": {"bad": "x", "good": "z", "total": "y"}})),
+                "either a preset, or total and one of bad and good",
+            ),
+            (
+                "more successes to lose than there are",
+                metric(json!({"name": "a", "ratio": {"good": "x", "total": "y"}, "margin": {"abort": "95%"}})),
+                "a percentage up to 90% of the good ones",
             ),
             (
                 "an unknown preset",
@@ -357,6 +371,31 @@ mod tests {
                 "a margin that is no percentage",
                 metric(json!({"name": "a", "ratio": errors(), "margin": {"abort": "10"}})),
                 "a percentage up to 10000%",
+            ),
+            (
+                "two baselines",
+                compared(json!({"baseline": {"previousWindow": {"length": "1h"}, "sameWindow": {"ago": "168h"}}})),
+                "exactly one of concurrent, previousWindow and sameWindow",
+            ),
+            (
+                "no baseline",
+                compared(json!({"baseline": {}})),
+                "exactly one of concurrent, previousWindow and sameWindow",
+            ),
+            (
+                "a past too far back",
+                compared(json!({"baseline": {"sameWindow": {"ago": "721h"}}})),
+                "ago is at least ten looks (100s by default) and at most 720h",
+            ),
+            (
+                "a past too near",
+                compared(json!({"baseline": {"previousWindow": {"length": "9s"}}})),
+                "length is at least ten looks (100s by default) and at most 720h",
+            ),
+            (
+                "the share of requests of another time",
+                compared(json!({"baseline": {"previousWindow": {"length": "1h"}}, "sampleRatio": {}})),
+                "it needs the baseline concurrent",
             ),
             (
                 "a limit nothing exceeds",

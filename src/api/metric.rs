@@ -36,7 +36,7 @@ pub struct Metric {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub rationale: Option<String>,
-    /// Bad requests out of all requests.
+    /// Bad requests out of all requests, or good ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ratio: Option<RatioSpec>,
     /// Requests slower than the baseline's quantile, out of all requests.
@@ -148,7 +148,7 @@ impl Metric {
     /// Names the field below this metric that cannot be understood.
     pub fn margins(&self) -> Result<Margins, Invalid> {
         self.one_form()?;
-        let read = |field: &str, share: Option<&Share>, fits: fn(f64) -> bool, accepted: &str| match share {
+        let read = |field: &str, share: Option<&Share>, fits: &dyn Fn(f64) -> bool, accepted: &str| match share {
             None => Ok(None),
             Some(share) => match share.fraction() {
                 Ok(value) if fits(value) => Ok(Some(value)),
@@ -158,19 +158,28 @@ impl Metric {
         let margin = self.margin.as_ref();
         let abort = margin.and_then(|margin| margin.abort.as_ref());
         let promote = margin.and_then(|margin| margin.promote.as_ref());
-        let upto = "a percentage up to 10000%, like 10%";
+        // of successes that may be lost only a part makes sense
+        let (most, [upto, above]) = if self.counts_good() {
+            (
+                MOST_LOST,
+                [
+                    "a percentage up to 90% of the good ones, like 10%",
+                    "a percentage above 0% and up to 90% of the good ones, like 20%",
+                ],
+            )
+        } else {
+            (
+                100.0,
+                ["a percentage up to 10000%, like 10%", "a percentage above 0%, like 20%"],
+            )
+        };
         Ok(Margins {
-            abort: read("margin.abort", abort, |value| value <= 100.0, upto)?.unwrap_or(DEFAULT_ABORT),
-            promote: read(
-                "margin.promote",
-                promote,
-                |value| value > 0.0 && value <= 100.0,
-                "a percentage above 0%, like 20%",
-            )?,
+            abort: read("margin.abort", abort, &|value| value <= most, upto)?.unwrap_or(DEFAULT_ABORT),
+            promote: read("margin.promote", promote, &|value| value > 0.0 && value <= most, above)?,
             limit: read(
                 "limit",
                 self.limit.as_ref(),
-                |value| value < 1.0,
+                &|value| value < 1.0,
                 "a percentage below 100%, like 1%",
             )?,
             failures: Self::whole("consecutiveFailures", self.consecutive_failures, (1, 100))?.unwrap_or(1),
@@ -178,6 +187,11 @@ impl Metric {
             promotion: self.promote.unwrap_or_default(),
             dispersion: Self::whole("dispersion", self.dispersion, (1, 1000))?.map_or(1.0, f64::from),
         })
+    }
+
+    /// Whether good ones are what is counted.
+    fn counts_good(&self) -> bool {
+        self.ratio.as_ref().is_some_and(|ratio| ratio.good.is_some())
     }
 
     /// One form alone, as the schema has it.
@@ -271,3 +285,5 @@ const DEFAULT_WINDOW: Millis = Millis::from_secs(30 * 60);
 const DEFAULT_POINTS: u32 = 30;
 /// Evidence of more than 10 % worse aborts.
 const DEFAULT_ABORT: f64 = 0.1;
+/// Part of the good ones that a margin lets be lost at most.
+const MOST_LOST: f64 = 0.9;

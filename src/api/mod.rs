@@ -36,7 +36,10 @@ pub use gate_status::{AnalysisRef, AttemptStatus, GateStatus, GitHubStatus, Stag
 pub use invalid::Invalid;
 pub use metric::{MannWhitney, Margin, Margins, Metric};
 pub use plan::Terms;
-pub use policy::{Analysis, Baseline, Concurrent, Deadlines, OnNoEvidence, Policy, PolicyRule, SampleRatio, Step};
+pub use policy::{
+    Analysis, Baseline, Concurrent, Deadlines, OnNoEvidence, Policy, PolicyRule, PreviousWindow, SameWindow,
+    SampleRatio, Step,
+};
 pub use record::clip;
 pub use release_gate::{
     Canary, CanaryLabels, GatewayApi, GitHub, ReleaseGate, ReleaseGateSpec, RouteKind, RouteRef, Target, Traffic,

@@ -61,6 +61,7 @@ impl CanaryAnalysisSpec {
     pub fn plan(&self) -> Result<Plan, Invalid> {
         let patience = patience(self.interval_seconds, self.scrape_seconds);
         self.points()?;
+        self.analysis.baseline.past(self.interval_seconds)?;
         let plan = Plan {
             patience,
             ..self.terms().plan()?
@@ -107,6 +108,7 @@ impl Terms<'_> {
     /// Names the first field that cannot be understood.
     pub fn plan(&self) -> Result<Plan, Invalid> {
         self.metrics()?;
+        self.baseline()?;
         let (low, high) = (
             window("spec.analysis.minWindow", &self.analysis.min_window)?,
             window("spec.analysis.maxWindow", &self.analysis.max_window)?,
@@ -201,6 +203,15 @@ impl Terms<'_> {
             if !names.insert(&metric.name) {
                 return Err(within(Invalid::new("name", &metric.name, "a name no other metric has")));
             }
+        }
+        Ok(())
+    }
+
+    /// The source says how often is looked; nothing looks more often than once a second.
+    fn baseline(&self) -> Result<(), Invalid> {
+        if self.analysis.baseline.past(1)?.is_some() && self.analysis.sample_ratio.is_some() {
+            let accepted = "absent: it compares requests of the same time, and needs the baseline concurrent";
+            return Err(Invalid::new("spec.analysis.sampleRatio", "present", accepted));
         }
         Ok(())
     }
@@ -412,6 +423,36 @@ mod tests {
                 "{window} every {interval} s: {:?}",
                 spec.plan()
             );
+        }
+    }
+
+    #[test]
+    fn a_past_baseline_lies_ten_looks_to_thirty_days_back() {
+        let past = |kind: &str, field: &str, given: &str| json!({kind: {field: given}});
+        for (baseline, interval, field) in [
+            (json!({"concurrent": {}}), 10, None),
+            (past("previousWindow", "length", "100s"), 10, None),
+            (
+                past("previousWindow", "length", "100s"),
+                11,
+                Some("previousWindow.length"),
+            ),
+            (past("previousWindow", "length", "9s"), 1, Some("previousWindow.length")),
+            (past("sameWindow", "ago", "720h"), 10, None),
+            (past("sameWindow", "ago", "720h1ms"), 10, Some("sameWindow.ago")),
+            (past("sameWindow", "ago", "7d"), 10, Some("sameWindow.ago")),
+        ] {
+            let mut spec = frozen(&ten_lines());
+            spec.interval_seconds = interval;
+            spec.analysis.baseline = serde_json::from_value(baseline.clone()).expect("a baseline");
+            let refused = spec.plan().err().map(|invalid| invalid.field);
+            let wanted = field.map(|field| format!("spec.analysis.baseline.{field}"));
+            assert_eq!(refused, wanted, "{baseline} every {interval} s");
+            spec.analysis.sample_ratio = Some(crate::api::SampleRatio::default());
+            let refused = spec.plan().err().map(|invalid| invalid.field);
+            let concurrent = baseline.get("concurrent").is_some();
+            let alone = wanted.or_else(|| (!concurrent).then(|| "spec.analysis.sampleRatio".to_owned()));
+            assert_eq!(refused, alone, "{baseline} and a share");
         }
     }
 

@@ -4,9 +4,10 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::invalid::Invalid;
 use super::metric::Metric;
 use super::units::{Duration, Share};
-use crate::decision::{OnInconclusive, Then};
+use crate::decision::{Millis, OnInconclusive, Then};
 
 /// A planned stop.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -50,6 +51,10 @@ pub fn default_steps() -> Vec<Step> {
 #[x_kube(
     validation = Rule::new("duration(self.minWindow) <= duration(self.maxWindow)")
         .message("minWindow must not be longer than maxWindow"),
+    validation = Rule::new("!has(self.baseline) || (has(self.baseline.concurrent) ? 1 : 0) + (has(self.baseline.previousWindow) ? 1 : 0) + (has(self.baseline.sameWindow) ? 1 : 0) == 1")
+        .message("the baseline is exactly one of concurrent, previousWindow and sameWindow"),
+    validation = Rule::new("!has(self.sampleRatio) || !has(self.baseline) || has(self.baseline.concurrent)")
+        .message("sampleRatio compares requests of the same time: it needs the baseline concurrent"),
 )]
 pub struct Analysis {
     /// The EvidenceSource to ask. Default: the one that is marked as default.
@@ -60,7 +65,8 @@ pub struct Analysis {
     #[serde(default)]
     pub baseline: Baseline,
     /// Percent of traffic that stable keeps at the last step, so that the canary can still be
-    /// compared there: 0 to 50. With 0 the last step is not compared, only watched.
+    /// compared there: 0 to 50. With 0 the last step is compared with a past baseline only, and
+    /// with the concurrent one it is only watched.
     #[serde(default = "five")]
     #[schemars(range(min = 0, max = 50))]
     pub holdback: i64,
@@ -137,11 +143,18 @@ pub struct SampleRatio {
 }
 
 /// What the canary is compared with. Exactly one.
+///
+/// A past baseline moves with the hour and with incidents: harm against it holds the release, and
+/// aborts it only with `abort: true`.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub enum Baseline {
     /// Stable, over the same time.
     Concurrent(Concurrent),
+    /// Stable, as it was so long before each look: every look is compared with as much time of its own.
+    PreviousWindow(PreviousWindow),
+    /// Stable, as it was at the same hour days before.
+    SameWindow(SameWindow),
 }
 
 impl Default for Baseline {
@@ -153,6 +166,67 @@ impl Default for Baseline {
 /// Stable, over the same time: nothing to set.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Concurrent {}
+
+/// Stable, as it was so long before each look.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("duration(self.length) >= duration('10s') && duration(self.length) <= duration('720h')")
+        .message("length is at least ten looks (100s by default) and at most 720h"),
+)]
+pub struct PreviousWindow {
+    /// Length of the window, which lies as far back: what is counted at 12:00 is compared with 11:00
+    /// when it is 60m. At least ten looks, at most 720h (30 days).
+    pub length: Duration,
+    /// Whether harm against the past aborts the release. Default: it holds, for a person to look at.
+    #[serde(default)]
+    pub abort: bool,
+}
+
+/// Stable, as it was at the same hour days before.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("duration(self.ago) >= duration('10s') && duration(self.ago) <= duration('720h')")
+        .message("ago is at least ten looks (100s by default) and at most 720h"),
+)]
+pub struct SameWindow {
+    /// How long before: 168h is the same hour a week ago. At least ten looks, at most 720h (30 days).
+    pub ago: Duration,
+    /// Whether harm against the past aborts the release. Default: it holds, for a person to look at.
+    #[serde(default)]
+    pub abort: bool,
+}
+
+impl Baseline {
+    /// How long before the canary's requests stable's are read, and whether harm against that past
+    /// aborts; none for the same time.
+    ///
+    /// # Errors
+    /// When that is less than ten looks of this many seconds, or more than 30 days.
+    pub fn past(&self, look_seconds: i64) -> Result<Option<(Millis, bool)>, Invalid> {
+        let (name, given, abort) = match self {
+            Self::Concurrent(_) => return Ok(None),
+            Self::PreviousWindow(window) => ("previousWindow.length", &window.length, window.abort),
+            Self::SameWindow(window) => ("sameWindow.ago", &window.ago, window.abort),
+        };
+        let least = look_seconds.saturating_mul(LEAST_LOOKS);
+        let fits = |ago: &Millis| (Millis::from_secs(least)..=LONGEST_AGO).contains(ago);
+        match given.millis().filter(fits) {
+            Some(ago) => Ok(Some((ago, abort))),
+            None => Err(Invalid::new(
+                format!("spec.analysis.baseline.{name}"),
+                &given.0,
+                format!("{least}s (ten looks) to 720h (30 days)"),
+            )),
+        }
+    }
+}
+
+/// Looks that a past baseline lies back at least: a window of fewer compares noise.
+const LEAST_LOOKS: i64 = 10;
+/// How far a past baseline lies back at most: few servers remember more, and services change.
+const LONGEST_AGO: Millis = Millis::from_secs(30 * 24 * 3600);
 
 /// What happens when the evidence does not say, and what has to hold besides.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]

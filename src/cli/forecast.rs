@@ -130,7 +130,7 @@ pub fn gate((namespace, name): (&str, &str), spec: &CanaryAnalysisSpec, traffic:
 /// The rates of events that a metric's tails have in health: errors as assumed, and above a quantile
 /// what is above it.
 fn rates(metric: &MetricPlan, spec: &CanaryAnalysisSpec, errors: f64) -> Vec<f64> {
-    if metric.shape == Shape::Ratio {
+    if matches!(metric.shape, Shape::Ratio | Shape::Conversion) {
         return vec![errors];
     }
     let asked = spec.analysis.metrics.iter().find(|asked| asked.name == metric.name);

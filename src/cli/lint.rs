@@ -322,6 +322,7 @@ fn selectors(metric: &Metric) -> Vec<(&'static str, &str)> {
     let ratio = metric.ratio.as_ref();
     let written = [
         ("ratio.bad", ratio.and_then(|ratio| ratio.bad.as_deref())),
+        ("ratio.good", ratio.and_then(|ratio| ratio.good.as_deref())),
         ("ratio.total", ratio.and_then(|ratio| ratio.total.as_deref())),
         (
             "histogram.selector",

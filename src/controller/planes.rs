@@ -185,6 +185,7 @@ mod tests {
             service: "checkout".into(),
             canary_service: "checkout-canary".into(),
             port: None,
+            ago: Millis(0),
             metrics: vec![MetricQuery {
                 name: "errors".into(),
                 measure: errors.measure().expect("a preset"),

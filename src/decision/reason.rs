@@ -56,6 +56,8 @@ reasons! {
     Undecided,
     /// Evidence is missing or not to be trusted.
     NoEvidence,
+    /// The canary is worse than stable was in the past it is compared with, which holds and does not abort.
+    WorseThanPast,
     /// The canary does not get the share of the requests that its weight says.
     SampleRatio,
     /// Evidence was missing for longer than the policy allows.
@@ -138,6 +140,7 @@ impl Reason {
             | Self::RouteDeadline
             | Self::RouteMissing
             | Self::NoEvidence
+            | Self::WorseThanPast
             | Self::SampleRatio
             | Self::EvidenceDeadline
             | Self::Inconclusive

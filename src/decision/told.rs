@@ -29,6 +29,7 @@ impl Pass<'_> {
                 | Reason::RuleAborts
                 | Reason::RuleHolds
                 | Reason::RuleUnanswered
+                | Reason::WorseThanPast
                 | Reason::Inconclusive,
                 _,
             ) => measured.unwrap_or(reason.sentence()).to_owned(),

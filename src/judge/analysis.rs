@@ -148,7 +148,7 @@ impl Analysis {
             Evidence::Complete(tick) => {
                 let nominal = tick.at - self.settings.interval;
                 start = Some(seen.map_or(nominal, |seen| seen.min(nominal)));
-                let margin = safety_margin(plan, &self.settings, share, metric.baseline());
+                let margin = safety_margin(plan, &self.settings, share, metric.baseline(), metric.judged());
                 metric.count(
                     plan,
                     course.map(|course| (course, margin)),
@@ -222,7 +222,7 @@ impl Analysis {
     /// How many requests a canary should have been seen to get at this step, when it was seen to
     /// get none at all and that is no chance: then it is not quiet but cannot be seen.
     fn unseen(&self) -> Option<f64> {
-        let odds = self.share() / (1.0 - self.share());
+        let odds = 1.0 / self.settings.split(self.share());
         let silent = self.metrics.iter().filter(|metric| metric.step.0.n <= 0.0);
         let expected = silent.map(|metric| metric.step.0.m * odds);
         expected
@@ -259,6 +259,7 @@ impl Analysis {
     fn views(&self) -> impl Iterator<Item = View<'_>> {
         let (share, on_last) = (self.share(), self.on_last());
         let alpha = self.settings.alpha * self.weight();
+        let held = self.settings.is_guard().then(|| self.harmed()).flatten();
         let failed = |index| {
             self.failure
                 .as_ref()
@@ -273,20 +274,23 @@ impl Analysis {
                 plan,
                 metric,
                 settings: &self.settings,
-                margin: safety_margin(plan, &self.settings, share, metric.baseline()),
+                margin: safety_margin(plan, &self.settings, share, metric.baseline(), metric.judged()),
                 share,
                 on_no_harm: on_last || plan.promote == Promote::NoHarm,
                 alpha,
                 failed: failed(index),
+                held: held == Some(index),
             })
     }
 
     /// Harm over the average of all metrics, or the breach of a limit by the metric at `index`, which
     /// alone has changed.
     fn find_failure(&self, index: usize) -> Option<Failure> {
-        let harm = self.find_harm();
+        let guard = self.settings.is_guard();
+        let harm = self.find_harm().filter(|_| !guard);
         harm.or_else(|| {
-            let (reason, rule) = self.views().nth(index)?.breach()?;
+            let breach = self.views().nth(index)?.breach();
+            let (reason, rule) = breach.filter(|(reason, _)| !guard || *reason != Reason::Harm)?;
             Some(Failure {
                 metric: index,
                 reason,
@@ -296,6 +300,16 @@ impl Analysis {
     }
 
     fn find_harm(&self) -> Option<Failure> {
+        let worst = self.harmed()?;
+        Some(Failure {
+            metric: worst,
+            reason: Reason::Harm,
+            rule: self.views().nth(worst)?.harm_sentence(),
+        })
+    }
+
+    /// The metric that shows most harm, when all of them together show it.
+    fn harmed(&self) -> Option<usize> {
         let enough = metric::limit(self.settings.alpha);
         // an average is at most the largest
         let at_most = self.sequential().map(|(_, metric)| metric.log_harm_at_most());
@@ -307,12 +321,8 @@ impl Analysis {
         if log_average(harm.clone().map(|(_, log_e)| (weight, log_e))) < enough {
             return None;
         }
-        let (worst, _) = harm.max_by(|one, other| one.1.total_cmp(&other.1))?;
-        Some(Failure {
-            metric: worst,
-            reason: Reason::Harm,
-            rule: self.views().nth(worst)?.harm_sentence(),
-        })
+        harm.max_by(|one, other| one.1.total_cmp(&other.1))
+            .map(|(worst, _)| worst)
     }
 
     /// The verdict alone, as [`Analysis::judged`] has it, in a small part of the time.
@@ -382,9 +392,10 @@ const fn rank(verdict: &Verdict) -> u8 {
     match verdict {
         Verdict::Fail(_) => 0,
         Verdict::Inconclusive(Reason::NoEvidence) => 1,
-        Verdict::Inconclusive(Reason::TooFew) => 2,
-        Verdict::Inconclusive(_) => 3,
-        Verdict::Pass(Reason::NoHarm) => 4,
-        Verdict::Pass(_) => 5,
+        Verdict::Inconclusive(Reason::WorseThanPast) => 2,
+        Verdict::Inconclusive(Reason::TooFew) => 3,
+        Verdict::Inconclusive(_) => 4,
+        Verdict::Pass(Reason::NoHarm) => 5,
+        Verdict::Pass(_) => 6,
     }
 }

@@ -1,7 +1,7 @@
 //! E1: an e-process for the ratio of two rates, valid at every look.
 //!
 //! Per tick the canary counts `a` events in `n` requests and the baseline `b` in `m`. The null
-//! says that the canary's rate is at most (harm) or at least (safety) `ratio · p_b + extra`,
+//! says that the canary's rate is at most (higher) or at least (lower) `ratio · p_b + extra`,
 //! where the baseline's rate `p_b` is unknown and may change from tick to tick, and so may the
 //! split. A grid of alternatives `ratio · e^(±d)` is bet on; the process is the wealth, and by
 //! Ville's inequality it ever reaches 1/α under the null with probability at most α.
@@ -62,13 +62,14 @@ pub static BETS: LazyLock<[Bet; GRID]> = LazyLock::new(|| {
     })
 });
 
-/// Which side of the margin the process gathers evidence for.
+/// Which side of the margin the process gathers evidence for. Of events that nobody wants the higher
+/// side is harm and the lower one safety; of those that everybody wants it is the other way round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// Evidence that the canary is worse than the margin.
-    Harm,
-    /// Evidence that the canary is better than the margin.
-    Safety,
+    /// Evidence that the canary's rate is above the margin.
+    Higher,
+    /// Evidence that the canary's rate is below the margin.
+    Lower,
 }
 
 /// The edge of the null: `p_c = ratio · p_b + extra`.
@@ -87,8 +88,8 @@ impl Margin {
     #[must_use]
     pub fn towards(&self, distance: f64) -> f64 {
         match self.side {
-            Side::Harm => distance,
-            Side::Safety => -distance,
+            Side::Higher => distance,
+            Side::Lower => -distance,
         }
     }
 
@@ -107,8 +108,8 @@ impl Margin {
     /// A bet's place on this side, and `e^x − 1` there.
     const fn place(&self, bet: &Bet) -> (f64, f64) {
         match self.side {
-            Side::Harm => (bet.distance, bet.expm1[0]),
-            Side::Safety => (-bet.distance, bet.expm1[1]),
+            Side::Higher => (bet.distance, bet.expm1[0]),
+            Side::Lower => (-bet.distance, bet.expm1[1]),
         }
     }
 

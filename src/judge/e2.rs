@@ -5,7 +5,8 @@
 //! share is bet to be `logistic(logit θ_b ± d)`, where θ_b is the baseline's share as it was
 //! before the tick; by the inequality of the means no common share makes the expected factor of a
 //! tick larger than 1, so θ_b costs power at worst, never validity. The margin enters by thinning:
-//! a canary event counts with probability `1 / ratio`, averaged, so that nothing is drawn.
+//! a canary event counts with probability `1 / ratio`, or with a ratio below 1 a baseline event with
+//! probability `ratio`, averaged, so that nothing is drawn.
 //!
 //! After Turner, Ly and Grünwald, "Generic E-variables for exact sequential k-sample tests".
 
@@ -41,14 +42,18 @@ impl Worth {
     /// taken to be `share` and the arms make `n` and `m` requests.
     #[must_use]
     pub fn new(margin: &Margin, x: f64, share: f64, [n, m]: [f64; 2]) -> Self {
+        let [kept, kept_of_baseline] = [1.0 / margin.ratio, margin.ratio].map(|kept| kept.min(1.0));
+        let share = share * kept_of_baseline;
         let odds = share / (1.0 - share) * exp(x);
         let bet = odds / (1.0 + odds);
         let common = (n * bet + m * share) / (n + m);
-        let kept = 1.0 / margin.ratio;
-        let none = (1.0 - bet) / (1.0 - common);
+        let worth = |share: f64, kept: f64| {
+            let none = (1.0 - share) / (1.0 - common);
+            [log(kept * share / common + (1.0 - kept) * none), log(none)]
+        };
         Self {
-            canary: [log(kept * bet / common + (1.0 - kept) * none), log(none)],
-            baseline: [log(share / common), log((1.0 - share) / (1.0 - common))],
+            canary: worth(bet, kept),
+            baseline: worth(share, kept_of_baseline),
         }
     }
 

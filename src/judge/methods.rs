@@ -339,7 +339,7 @@ fn shares_of_a_third_are_judged_with_far_fewer_requests_than_rare_events_would_n
     // the same by the process for rare events
     let [a, n, b, m] = counts;
     let margin = Margin {
-        side: Side::Safety,
+        side: Side::Lower,
         ratio: 1.3,
         extra: 0.0,
     };

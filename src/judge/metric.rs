@@ -15,6 +15,7 @@ use super::limit::Windows;
 use super::margins::harm_margin;
 use super::need::{self, Traffic};
 use super::offsets::Room;
+use super::outcome::{self, Outcome, Rarity};
 use super::plan::{Method, MetricPlan, Settings};
 use super::window::Window;
 
@@ -74,7 +75,7 @@ pub struct Metric {
     dispersion: Dispersion,
     #[serde(with = "super::packed")]
     phi: Vec<f64>,
-    /// Baseline events per tail since the attempt began.
+    /// Baseline events per tail since the attempt began: those that are judged.
     #[serde(with = "super::packed")]
     baseline_events: Vec<f64>,
     minutes: i64,
@@ -82,6 +83,9 @@ pub struct Metric {
     /// says how many pods the canary has at this step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     room: Option<Room>,
+    /// Which outcome is judged, where the rarer one is. All sums count bad ones whichever it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rarity: Option<Rarity>,
     /// The window of the rank test, where that is the method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<Window>,
@@ -139,6 +143,7 @@ impl Metric {
             baseline_events: vec![0.0; tails],
             minutes: 0,
             room: (!settings.canary_pods.is_empty()).then(Room::default),
+            rarity: outcome::is_open(plan).then(Rarity::default),
             window: None,
             windows: None,
             unvisited: false,
@@ -225,12 +230,19 @@ impl Metric {
         self.last = Some(tick.at);
         self.blind_since = None;
         self.gaps.clear();
+        if let Some(rarity) = &mut self.rarity
+            && !rarity.knows(&tick.baseline)
+        {
+            self.unvisited = tick.canary.total <= 0.0;
+            return;
+        }
+        let pods = self.judged().of_pods(&tick.baseline_pods);
         // from whole minutes before this tick, so that no tick chooses its own dispersion
-        if self.dispersion.observe(start.0.div_euclid(MINUTE), &tick.baseline_pods) {
+        if self.dispersion.observe(start.0.div_euclid(MINUTE), &pods) {
             self.learn(plan);
         }
         if let Some(room) = &mut self.room {
-            room.observe(&tick.baseline_pods, plan.shown());
+            room.observe(&pods, plan.shown());
         }
         match margins {
             Some((course, safety)) if self.belongs(course, start, tick.at) => {
@@ -262,7 +274,8 @@ impl Metric {
 
     /// Plays a tick against both margins; `in_step` is its start when it lies in the step.
     fn play(&mut self, plan: &MetricPlan, safety: &Margin, tick: &Tick, in_step: Option<Millis>) {
-        let harm = harm_margin(plan, self.room.as_ref());
+        let judged = self.judged();
+        let harm = harm_margin(plan, self.room.as_ref(), judged);
         let known_total = self.total.0.m;
         let tails = tick
             .canary
@@ -283,11 +296,12 @@ impl Metric {
                 b: *b,
                 m: tick.baseline.total,
             };
-            bad.play(&harm, &counts, *phi, e2::share(&harm, *known, known_total));
+            let events = judged.of(&counts);
+            bad.play(&harm, &events, *phi, e2::share(&harm, *known, known_total));
             if in_step.is_some() {
-                good.play(safety, &counts, *phi, e2::share(safety, *known, known_total));
+                good.play(safety, &events, *phi, e2::share(safety, *known, known_total));
             }
-            *known += b;
+            *known += events.b;
             if tail == plan.shown() {
                 self.total.add(&counts);
                 if in_step.is_some() {
@@ -319,14 +333,20 @@ impl Metric {
         self.harm.iter().map(Process::log_e_at_most).fold(0.0, f64::max)
     }
 
-    /// The baseline's events and requests since the attempt began.
+    /// The outcome that is judged; the bad one as long as nothing is known.
+    pub fn judged(&self) -> Outcome {
+        let judged = self.rarity.and_then(|rarity| rarity.judged);
+        judged.unwrap_or(Outcome::Bad)
+    }
+
+    /// The baseline's bad ones and requests since the attempt began.
     pub const fn baseline(&self) -> [f64; 2] {
         [self.total.0.b, self.total.0.m]
     }
 
     /// The abort margin of the shown tail at this step, as a ratio.
     pub fn harm_ratio(&self, plan: &MetricPlan) -> f64 {
-        harm_margin(plan, self.room.as_ref()).ratio
+        harm_margin(plan, self.room.as_ref(), self.judged()).ratio
     }
 
     /// Evidence of safety: that of the least sure tail, as every tail has to be safe.
@@ -346,13 +366,10 @@ impl Metric {
 
     /// Canary requests until every tail can be expected to be proved safe at `level`, if the
     /// canary is as healthy as the baseline has been; `None` when they would never suffice.
-    pub fn requests_to_safety(&self, margin: &Margin, level: f64, share: f64) -> Option<f64> {
+    /// `split` is how many baseline requests come with one of the canary, until some were seen.
+    pub fn requests_to_safety(&self, margin: &Margin, level: f64, split: f64) -> Option<f64> {
         let seen = self.step.0;
-        let split = if seen.n > 0.0 {
-            seen.m / seen.n
-        } else {
-            (1.0 - share) / share
-        };
+        let split = if seen.n > 0.0 { seen.m / seen.n } else { split };
         let cost = if seen.n > 0.0 { 0.0 } else { MIXTURE_COST };
         let tails = self.safety.iter().zip(&self.baseline_events).zip(&self.phi);
         let needs = tails.map(|((process, events), phi)| {

@@ -13,8 +13,8 @@
 //! `libm`, because the platform's own differ in the last bit.
 //!
 //! Read on in this order: `plan` (what is judged), `analysis` (all metrics of an attempt),
-//! `metric` (one of them), `margins`, `reading` (its verdict), then the statistics: `e1` and `e2`, `dispersion` and
-//! `offsets`, `sample_ratio`, `limit`, `window` and `mann_whitney`, and for people's eyes
+//! `metric` (one of them), `margins`, `outcome`, `reading` (its verdict), then the statistics: `e1` and `e2`,
+//! `dispersion` and `offsets`, `sample_ratio`, `limit`, `window` and `mann_whitney`, and for people's eyes
 //! `interval`, `quantile`, `need` and `words`. `packed` stores numbers, `chain`
 //! hashes what was counted.
 #![cfg_attr(
@@ -34,6 +34,7 @@ mod margins;
 mod metric;
 mod need;
 mod offsets;
+mod outcome;
 mod packed;
 mod plan;
 mod quantile;
@@ -42,6 +43,10 @@ mod sample_ratio;
 mod window;
 mod words;
 
+#[cfg(test)]
+mod conversions;
+#[cfg(test)]
+mod guarded;
 #[cfg(test)]
 mod methods;
 #[cfg(test)]
@@ -57,5 +62,5 @@ mod world;
 
 pub use analysis::Analysis;
 pub use need::expected;
-pub use plan::{Method, MetricPlan, PlanError, SampleRatioPlan, Settings, Shape};
+pub use plan::{Method, MetricPlan, Past, PlanError, SampleRatioPlan, Settings, Shape};
 pub use quantile::quantile;

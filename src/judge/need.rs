@@ -9,6 +9,7 @@ use super::e1::{BETS, Counts, Margin};
 use super::e2::{self, Worth};
 use super::margins::safety_margin;
 use super::metric::{MIXTURE_COST, limit};
+use super::outcome::{self, Outcome};
 use super::plan::{Method, MetricPlan, Settings};
 use crate::decision::Promote;
 
@@ -73,7 +74,7 @@ pub fn forecast(traffic: &Traffic, margin: &Margin, nats: f64) -> Option<f64> {
 }
 
 /// Canary requests that a step of this share can be expected to need from nothing, when the canary is
-/// as healthy as a baseline with this rate of events: the median of what proof of safety takes.
+/// as healthy as a baseline with this rate of bad ones: the median of what proof of safety takes.
 /// `None` when no number of requests would suffice. At the last step, where no harm is enough, and for
 /// the other methods, the minimum sample is all that is asked for.
 #[must_use]
@@ -81,16 +82,21 @@ pub fn expected(plan: &MetricPlan, settings: &Settings, (share, last): (f64, boo
     if last || plan.method != Method::Sequential || plan.promote == Promote::NoHarm {
         return Some(plan.min_sample);
     }
+    let judged = if outcome::is_open(plan) {
+        Outcome::rarer([rate, 1.0])
+    } else {
+        Outcome::Bad
+    };
     let traffic = Traffic {
-        rate,
-        split: (1.0 - share) / share,
+        rate: judged.share(rate),
+        split: settings.split(share),
         truth: 1.0,
         phi: plan.dispersion,
         known: KNOWN,
     };
     forecast(
         &traffic,
-        &safety_margin(plan, settings, share, [rate, 1.0]),
+        &safety_margin(plan, settings, share, [rate, 1.0], judged),
         limit(settings.beta) + MIXTURE_COST,
     )
 }

@@ -46,6 +46,10 @@ pub struct MetricPlan {
 pub enum Shape {
     /// Bad requests out of all requests: one tail.
     Ratio,
+    /// Requests that did not succeed out of all, where success need not be the rule: one tail. The
+    /// method `Sequential` judges the rarer outcome, by margins of at most 0.9: with successes the
+    /// rarer ones, 0.1 tolerates a tenth fewer of them.
+    Conversion,
     /// Requests slower than fixed edges.
     Histogram {
         /// How many edges, 1 to 8.
@@ -103,6 +107,18 @@ pub struct Settings {
     /// Watches whether the canary gets its share of the requests. Without it nobody does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample_ratio: Option<SampleRatioPlan>,
+    /// The baseline's counts are of a past time. Without it they are of the tick's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub past: Option<Past>,
+}
+
+/// A baseline of a past time, which moves with the hour and with incidents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Past {
+    /// Whether harm against it is a failure. Otherwise the verdict is `WorseThanPast` for as long as
+    /// the evidence of harm stands, and nothing of it is kept.
+    pub abort: bool,
 }
 
 /// When a split that is not the intended one holds a release.
@@ -138,6 +154,23 @@ impl Default for Settings {
             interval: Millis::from_secs(10),
             canary_pods: Vec::new(),
             sample_ratio: None,
+            past: None,
+        }
+    }
+}
+
+impl Settings {
+    /// Whether harm against the baseline holds, and is no failure.
+    pub(super) const fn is_guard(&self) -> bool {
+        matches!(self.past, Some(Past { abort: false }))
+    }
+
+    /// Baseline requests to expect per canary request, at this share of the traffic: stable had all of
+    /// it in the past, and has the rest of it now.
+    pub(super) fn split(&self, share: f64) -> f64 {
+        match self.past {
+            Some(_) => 1.0 / share,
+            None => (1.0 - share) / share,
         }
     }
 }
@@ -191,7 +224,7 @@ impl MetricPlan {
     #[must_use]
     pub const fn tails(&self) -> usize {
         match self.shape {
-            Shape::Ratio => 1,
+            Shape::Ratio | Shape::Conversion => 1,
             Shape::Histogram { tails, .. } => tails,
         }
     }
@@ -200,7 +233,7 @@ impl MetricPlan {
     #[must_use]
     pub const fn shown(&self) -> usize {
         match self.shape {
-            Shape::Ratio => 0,
+            Shape::Ratio | Shape::Conversion => 0,
             Shape::Histogram { shown, .. } => shown,
         }
     }
@@ -237,14 +270,15 @@ impl MetricPlan {
             let accepted = "seconds, at least one tick for each point";
             ok(fits, field("window", window.as_secs_f64(), accepted))?;
         }
+        let (most, [abort, promote]) = match self.shape {
+            Shape::Conversion => (MAX_LOSS, ["0 to 0.9", "above 0, at most 0.9"]),
+            _ => (MAX_MARGIN, ["0 to 100", "above 0, at most 100"]),
+        };
         let margin = self.margin_abort;
-        ok(
-            (0.0..=MAX_MARGIN).contains(&margin),
-            field("margin.abort", margin, "0 to 100"),
-        )?;
+        ok((0.0..=most).contains(&margin), field("margin.abort", margin, abort))?;
         if let Some(margin) = self.margin_promote {
-            let fits = margin > 0.0 && margin <= MAX_MARGIN;
-            ok(fits, field("margin.promote", margin, "above 0, at most 100"))?;
+            let fits = margin > 0.0 && margin <= most;
+            ok(fits, field("margin.promote", margin, promote))?;
         }
         if let Some(budget) = self.error_budget {
             ok(
@@ -273,6 +307,8 @@ const MAX_POINTS: u32 = 40;
 const MAX_FAILURES: u32 = 100;
 /// A canary a hundred times worse than its baseline is worse by any standard.
 const MAX_MARGIN: f64 = 100.0;
+/// A canary that loses more successes than nine of ten has none worth comparing.
+const MAX_LOSS: f64 = 0.9;
 
 /// Why a plan cannot be judged by.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -4,10 +4,11 @@ use libm::{exp, log};
 
 use crate::decision::{Millis, Need, Reading, Reason, Verdict};
 
-use super::e1::{Counts, Margin};
+use super::e1::{Counts, Margin, Side};
 use super::interval;
 use super::limit::{self, GUARD_SHARE, Windows};
 use super::metric::{self, Metric};
+use super::outcome::Outcome;
 use super::plan::{Method, MetricPlan, Settings, Shape};
 use super::words;
 
@@ -32,6 +33,8 @@ pub struct View<'a> {
     pub alpha: f64,
     /// The failure that stands, when it is this metric's.
     pub failed: Option<Reason>,
+    /// Whether all metrics together show harm, and this one most: against a past that only holds.
+    pub held: bool,
 }
 
 impl View<'_> {
@@ -41,7 +44,7 @@ impl View<'_> {
 
     /// The counts behind what it says: harm is proved over the whole attempt, all else over the step.
     fn told(&self) -> Counts {
-        if self.failed == Some(Reason::Harm) && self.plan.method == Method::Sequential {
+        if (self.held || self.failed == Some(Reason::Harm)) && self.plan.method == Method::Sequential {
             self.metric.total.0
         } else {
             self.counts()
@@ -53,7 +56,7 @@ impl View<'_> {
         let mut counts = self.counts();
         let limit = match (self.plan.method, self.plan.shape) {
             (Method::MannWhitney { .. }, _) => {
-                let arms = words::both_arms(&counts, self.plan.shape);
+                let arms = self.arms(&counts);
                 let worse = self.metric.window.as_ref()?.high?;
                 let sentence = || format!("{}: {arms}: higher by the rank test of a full window", self.plan.name);
                 return worse.then(|| (Reason::Harm, sentence()));
@@ -73,20 +76,72 @@ impl View<'_> {
             }
             (Method::Sequential, Shape::Ratio) => limit::guard_fires(&counts)
                 .then(|| format!("certainly above the guard of {}", words::percent(GUARD_SHARE)))?,
-            (Method::Sequential, Shape::Histogram { .. }) => return None,
+            (Method::Sequential, Shape::Conversion | Shape::Histogram { .. }) => return None,
         };
-        let what = words::canary(counts.a, counts.n, self.plan.shape);
+        let what = words::canary(counts.a, counts.n, self.happened());
         Some((Reason::LimitExceeded, format!("{}: {what}: {limit}", self.plan.name)))
     }
 
     /// What proves harm, in one sentence over the whole attempt.
     pub fn harm_sentence(&self) -> String {
         let counts = self.metric.total.0;
-        let ratio = ratio(&counts).map_or_else(String::new, |ratio| format!("ratio {}, ", words::ratio(ratio)));
+        let ratio = ratio(&self.metric.judged().of(&counts))
+            .map_or_else(String::new, |ratio| format!("ratio {}, ", words::ratio(ratio)));
         let certain = words::percent(1.0 - self.settings.alpha);
         let margin = words::ratio(self.metric.harm_ratio(self.plan));
-        let arms = words::both_arms(&counts, self.plan.shape);
-        format!("{}: {arms}: {ratio}{certain} certain above {margin}", self.plan.name)
+        let beyond = self.towards(Side::Higher);
+        let arms = self.arms(&counts);
+        format!("{}: {arms}: {ratio}{certain} certain {beyond} {margin}", self.plan.name)
+    }
+
+    /// What happened to the events that are judged.
+    fn happened(&self) -> &'static str {
+        words::happened(self.plan.shape, self.metric.judged())
+    }
+
+    /// What was counted of both arms, with the outcome that is judged.
+    fn arms(&self, counts: &Counts) -> String {
+        words::both_arms(&self.metric.judged().of(counts), self.happened())
+    }
+
+    /// Where the canary is, when its bad ones are on this side of the margin.
+    fn towards(&self, side: Side) -> &'static str {
+        if (side == Side::Higher) == (self.metric.judged() == Outcome::Bad) {
+            "above"
+        } else {
+            "below"
+        }
+    }
+
+    /// How bad the canary may still be, in words.
+    fn bound(&self, reading: &Reading) -> String {
+        let level = words::percent(1.0 - self.settings.beta);
+        let bound = match self.metric.judged() {
+            Outcome::Bad => reading.interval.map(|[_, upper]| words::ratio(upper)),
+            Outcome::Good => reading
+                .difference
+                .map(|[_, upper]| format!("{} more of all requests without success", words::percent(upper))),
+        };
+        bound.map_or_else(
+            || "no upper bound known".to_owned(),
+            |bound| format!("{level} certain below {bound}"),
+        )
+    }
+
+    /// What shows the canary to be worse than a past that only holds.
+    fn worse_than_past(&self) -> Option<String> {
+        if !self.settings.is_guard() {
+            return None;
+        }
+        let harm = if self.held {
+            self.harm_sentence()
+        } else {
+            let (reason, sentence) = self.breach()?;
+            (reason == Reason::Harm).then_some(sentence)?
+        };
+        Some(format!(
+            "{harm}; held, as a past baseline aborts only where the policy says so"
+        ))
     }
 
     /// What this metric says by itself.
@@ -96,6 +151,9 @@ impl View<'_> {
         }
         if self.metric.blind_since.is_some() {
             return Verdict::Inconclusive(Reason::NoEvidence);
+        }
+        if self.worse_than_past().is_some() {
+            return Verdict::Inconclusive(Reason::WorseThanPast);
         }
         let too_few = self.counts().n < self.plan.min_sample;
         match self.plan.method {
@@ -142,7 +200,8 @@ impl View<'_> {
             (short > 0.0).then_some(short)?
         } else {
             let beta = self.settings.beta;
-            self.metric.requests_to_safety(&self.margin, beta, self.share)?
+            let split = self.settings.split(self.share);
+            self.metric.requests_to_safety(&self.margin, beta, split)?
         };
         let seen = self.metric.last.zip(self.metric.step_since);
         let spent = seen.map_or(Millis(0), |(last, since)| last - since).as_secs_f64();
@@ -185,8 +244,11 @@ impl View<'_> {
 
     /// Why the metric says what its reading says, in one sentence.
     pub fn sentence(&self, reading: &Reading) -> String {
+        if let (Verdict::Inconclusive(Reason::WorseThanPast), Some(said)) = (&reading.verdict, self.worse_than_past()) {
+            return said;
+        }
         let counts = self.counts();
-        let arms = words::both_arms(&counts, self.plan.shape);
+        let arms = self.arms(&counts);
         let said = match (reading.verdict.clone(), self.plan.method) {
             (Verdict::Inconclusive(Reason::NoEvidence), _) => {
                 let kinds: Vec<&str> = reading.gaps.iter().map(|gap| gap.kind.word()).collect();
@@ -207,16 +269,12 @@ impl View<'_> {
                     .and_then(|seen| seen.newest)
                     .unwrap_or_default()
                     .0;
-                let canary = words::canary(counts.a, counts.n, self.plan.shape);
+                let canary = words::canary(counts.a, counts.n, self.happened());
                 format!("{canary}: within the limit of {}", words::percent(max))
             }
             (Verdict::Pass(_), Method::MannWhitney { .. }) => format!("{arms}: not higher by the rank test"),
             (Verdict::Pass(Reason::NoHarm), _) => {
-                let level = words::percent(1.0 - self.settings.beta);
-                let bound = reading.interval.map_or_else(
-                    || "no upper bound known".to_owned(),
-                    |[_, upper]| format!("{level} certain below {}", words::ratio(upper)),
-                );
+                let bound = self.bound(reading);
                 format!("{arms}: no harm seen, {bound}")
             }
             (Verdict::Pass(_), Method::Sequential) => {
@@ -226,7 +284,7 @@ impl View<'_> {
                 } else {
                     format!("{} times stable", words::ratio(self.margin.ratio))
                 };
-                format!("{arms}: {level} certain below {margin}")
+                format!("{arms}: {level} certain {} {margin}", self.towards(Side::Lower))
             }
             _ => format!("{arms}: {}", open_sentence(reading.need)),
         };

@@ -48,9 +48,9 @@ impl SampleRatio {
             ratio,
             extra: 0.0,
         };
-        self.more.play(&margin(Side::Harm, TOLERATED), &counts, phi, None);
+        self.more.play(&margin(Side::Higher, TOLERATED), &counts, phi, None);
         self.fewer
-            .play(&margin(Side::Safety, 1.0 / TOLERATED), &counts, phi, None);
+            .play(&margin(Side::Lower, 1.0 / TOLERATED), &counts, phi, None);
         self.requests[0] += canary;
         self.requests[1] += baseline;
     }

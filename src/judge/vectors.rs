@@ -82,7 +82,7 @@ fn compare_paths(paths: &Paths) -> Worst {
         worst.compare(|| "weight".into(), bet.log_weight, weight.ln());
     }
     for case in &paths.cases {
-        let side = if case.sign > 0 { Side::Harm } else { Side::Safety };
+        let side = if case.sign > 0 { Side::Higher } else { Side::Lower };
         let margin = Margin {
             side,
             ratio: case.rho0,
@@ -130,7 +130,7 @@ fn e2_agrees_at_every_tick() {
     let mut worst = Worst::default();
     for case in &vectors.cases {
         let margin = Margin {
-            side: Side::Harm,
+            side: Side::Higher,
             ratio: case.rho0,
             extra: 0.0,
         };
@@ -343,7 +343,7 @@ fn the_number_of_requests_needed_agrees() {
             phi,
             known: 0.0,
         };
-        let side = if truth > ratio { Side::Harm } else { Side::Safety };
+        let side = if truth > ratio { Side::Higher } else { Side::Lower };
         let margin = Margin {
             side,
             ratio,

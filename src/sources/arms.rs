@@ -60,16 +60,12 @@ impl<'a> Book<'a> {
             refused: BTreeMap::new(),
         };
         for (gate, subscription) in gates.iter().enumerate() {
-            let (baseline, canary) = match identity {
-                Identity::Pod => (&subscription.workload, &subscription.canary_workload),
-                Identity::Traefik => (&subscription.service, &subscription.canary_service),
-            };
-            for (role, name) in [(Role::Baseline, baseline), (Role::Canary, canary)] {
+            for (role, name) in subscription.arms(identity) {
                 book.enter(Claim {
                     gate,
                     role,
                     port: subscription.port,
-                    object: (subscription.namespace.clone(), name.clone()),
+                    object: (subscription.namespace.clone(), name.to_owned()),
                 });
             }
         }
@@ -101,17 +97,18 @@ impl<'a> Book<'a> {
         self.refused.get(&gate).map(String::as_str)
     }
 
-    /// The comparisons that narrow a query to these gates: wide enough to miss nothing, as the
-    /// answer is dealt out by exact names.
-    pub(super) fn comparisons(&self, gates: &[&Subscription]) -> Vec<Comparison> {
+    /// The comparisons that narrow a query to these gates' arms that are read so long ago: wide
+    /// enough to miss nothing, as the answer is dealt out by exact names.
+    pub(super) fn comparisons(&self, gates: &[&Subscription], ago: i64) -> Vec<Comparison> {
+        let names = gates.iter().flat_map(|gate| {
+            let read = gate.arms(self.identity).into_iter();
+            read.filter(move |(role, _)| gate.ago(*role) == ago)
+                .map(|(_, name)| (gate.namespace.as_str(), name))
+        });
         match self.identity {
-            Identity::Pod => self.pod_comparisons(gates),
+            Identity::Pod => self.pod_comparisons(names.collect()),
             Identity::Traefik => {
-                let names: BTreeSet<String> = gates
-                    .iter()
-                    .flat_map(|gate| [&gate.service, &gate.canary_service].map(|name| (gate, name)))
-                    .map(|(gate, name)| traefik_name(&gate.namespace, name))
-                    .collect();
+                let names: BTreeSet<String> = names.map(|(namespace, name)| traefik_name(namespace, name)).collect();
                 let names = one_of(names.iter().map(String::as_str));
                 vec![Comparison {
                     label: self.connection.service_label.clone(),
@@ -122,12 +119,8 @@ impl<'a> Book<'a> {
         }
     }
 
-    fn pod_comparisons(&self, gates: &[&Subscription]) -> Vec<Comparison> {
-        let namespaces: BTreeSet<&str> = gates.iter().map(|gate| gate.namespace.as_str()).collect();
-        let workloads: BTreeSet<&str> = gates
-            .iter()
-            .flat_map(|gate| [gate.workload.as_str(), gate.canary_workload.as_str()])
-            .collect();
+    fn pod_comparisons(&self, names: Vec<(&str, &str)>) -> Vec<Comparison> {
+        let (namespaces, workloads): (BTreeSet<&str>, BTreeSet<&str>) = names.into_iter().unzip();
         let namespace = match (namespaces.len(), namespaces.first()) {
             (1, Some(only)) => (Op::Equal, (*only).to_owned()),
             _ => (Op::Match, one_of(namespaces)),
@@ -289,6 +282,7 @@ mod tests {
             service: String::new(),
             canary_service: String::new(),
             port: None,
+            ago: crate::decision::Millis(0),
             metrics: Vec::new(),
             unknown: std::collections::BTreeSet::new(),
         };
@@ -348,6 +342,7 @@ mod tests {
             service: "checkout".to_owned(),
             canary_service: "checkout-canary".to_owned(),
             port,
+            ago: crate::decision::Millis(0),
             metrics: Vec::new(),
             unknown: std::collections::BTreeSet::new(),
         };

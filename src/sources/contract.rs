@@ -8,8 +8,8 @@ use wiremock::ResponseTemplate;
 
 use super::metric::RatioPreset;
 use super::stand_in::{
-    CANARY, Held, STABLE, StandIn, T0, arm, gate, healthy, http_errors, kinds, labels, only, orders, plane, ratio,
-    rising, samples, series, tick,
+    CANARY, Held, STABLE, StandIn, T0, arm, conversions, gate, healthy, http_errors, kinds, labels, only, orders,
+    plane, ratio, rising, samples, series, tick,
 };
 use crate::decision::{GapKind, Millis};
 
@@ -379,6 +379,61 @@ async fn bad_and_all_by_selectors_of_their_own_are_joined_and_cut() {
     assert_eq!(answer.evidence, tick(0, arm(4.0, 4.0), arm(2.0, 20.0)));
     assert_eq!(plane.costs().clamped, 1);
     assert_eq!(plane.costs().queries, 2);
+}
+
+#[tokio::test]
+async fn all_that_are_not_good_are_bad_and_no_more_are_good_than_there_are() {
+    // good and all per tick, of stable and of the canary; bad ones of both, and how many were cut
+    for (name, [stable, canary], [bad, bad_of_canary], cut) in [
+        ("as counted", [[6.0, 10.0], [1.0, 2.0]], [8.0, 2.0], 0),
+        ("all are good", [[10.0, 10.0], [2.0, 2.0]], [0.0, 0.0], 0),
+        (
+            "the canary's total was read too early",
+            [[6.0, 10.0], [3.0, 2.0]],
+            [8.0, 0.0],
+            1,
+        ),
+        ("so was stable's", [[11.0, 10.0], [1.0, 2.0]], [0.0, 2.0], 1),
+        ("so were both", [[11.0, 10.0], [3.0, 2.0]], [0.0, 0.0], 2),
+    ] {
+        let server = StandIn::start().await;
+        for (pod, [good, total]) in [(STABLE, stable), (CANARY, canary)] {
+            server.hold(&series("orders_completed_total", pod, ""), rising(100.0, good));
+            server.hold(&series("checkouts_total", pod, ""), rising(1000.0, total));
+        }
+        let mut plane = server.plane();
+        let answer = only(
+            &mut plane,
+            server.now(0),
+            &[gate("shop", "checkout", vec![conversions()])],
+        )
+        .await;
+        let expected = tick(0, arm(bad_of_canary, 2.0 * canary[1]), arm(bad, 2.0 * stable[1]));
+        assert_eq!(answer.evidence, expected, "{name}");
+        assert_eq!(plane.costs().clamped, cut, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_canary_without_good_ones_is_bad_and_a_stable_without_any_is_no_evidence() {
+    for (counted, evidence) in [(STABLE, Some(tick(0, arm(4.0, 4.0), arm(8.0, 20.0)))), (CANARY, None)] {
+        let server = StandIn::start().await;
+        for (pod, total) in [(STABLE, 10.0), (CANARY, 2.0)] {
+            server.hold(&series("checkouts_total", pod, ""), rising(1000.0, total));
+        }
+        server.hold(&series("orders_completed_total", counted, ""), rising(100.0, 6.0));
+        let mut plane = server.plane();
+        let answer = only(
+            &mut plane,
+            server.now(0),
+            &[gate("shop", "checkout", vec![conversions()])],
+        )
+        .await;
+        match evidence {
+            Some(evidence) => assert_eq!(answer.evidence, evidence),
+            None => assert_eq!(kinds(&answer), [GapKind::BaselineMissing]),
+        }
+    }
 }
 
 proptest::proptest! {

@@ -129,6 +129,7 @@ async fn a_selector_of_the_user_that_matches_our_labels_is_named() {
     let spec = RatioSpec {
         preset: None,
         bad: Some("orders_failed_total".to_owned()),
+        good: None,
         total: Some(r#"orders_total{namespace=~".*"}"#.to_owned()),
     };
     let metric = MetricQuery {

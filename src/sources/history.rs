@@ -6,7 +6,6 @@ use std::fmt::Write as _;
 use super::arms::Book;
 use super::connection::ConnectionSpec;
 use super::metric::Identity;
-use super::query::shapes;
 use super::recording::Recording;
 use super::reply::{Series, decode, failed, gap};
 use super::selector::{Comparison, Op, Selector, one_of};
@@ -17,8 +16,9 @@ use crate::http::{self, Client};
 /// Longest part that is asked for in one query, milliseconds.
 const PART: i64 = 30 * 60 * 1000;
 
-/// Reads all series of both arms from `from` to `to`, and the start times of their processes: what a
-/// plane would have been given at the ticks of that time.
+/// Reads all series of both arms from `from` to `to`, each arm of the time that its gate reads it of,
+/// and the start times of their processes: what a plane would have been given at the ticks of that
+/// time.
 ///
 /// # Errors
 /// [`Gap`] saying what the server answered instead.
@@ -28,34 +28,39 @@ pub async fn history(
     gate: &Subscription,
     (from, to): (Millis, Millis),
 ) -> Result<Recording, Gap> {
-    let reader = Reader {
+    let reader = |ago: i64| Reader {
         connection,
         client,
-        span: (from.0, to.0),
+        span: (from.0 - ago, to.0 - ago),
     };
     let gates = std::slice::from_ref(gate);
     let mut recording = Recording::default();
-    let mut instances: BTreeMap<Identity, BTreeSet<String>> = BTreeMap::new();
-    let shapes: BTreeSet<_> = gate.metrics.iter().flat_map(|metric| shapes(&metric.measure)).collect();
+    let mut instances: BTreeMap<(Identity, i64), BTreeSet<String>> = BTreeMap::new();
+    let shapes: BTreeSet<_> = gate
+        .metrics
+        .iter()
+        .flat_map(|metric| gate.shapes(&metric.measure))
+        .collect();
     for shape in shapes {
         let book = Book::open(shape.identity, connection, gates);
-        let selector = render(&shape.selector, &book.comparisons(&[gate]))?;
-        let mut series = reader.read(&selector).await?;
+        let selector = render(&shape.selector, &book.comparisons(&[gate], shape.ago))?;
+        let mut series = reader(shape.ago).read(&selector).await?;
         series.retain(|series| !book.owners(&series.labels).is_empty());
         let names = series
             .iter()
             .filter_map(|series| series.labels.get("instance").cloned());
-        instances.entry(shape.identity).or_default().extend(names);
+        instances.entry((shape.identity, shape.ago)).or_default().extend(names);
         join(&mut recording, series)?;
     }
-    for instances in instances.into_values().filter(|instances| !instances.is_empty()) {
+    let instances = instances.into_iter().filter(|(_, instances)| !instances.is_empty());
+    for ((_, ago), instances) in instances {
         let only = Comparison {
             label: "instance".to_owned(),
             op: Op::Match,
             value: one_of(instances.iter().map(String::as_str)),
         };
         let selector = render(&Selector::of("process_start_time_seconds"), &[only])?;
-        join(&mut recording, reader.read(&selector).await?)?;
+        join(&mut recording, reader(ago).read(&selector).await?)?;
     }
     Ok(recording)
 }

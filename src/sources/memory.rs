@@ -14,6 +14,10 @@ const MOST_SAMPLES: usize = 256;
 /// How long samples are kept, milliseconds: at least as long as the longest read reaches back.
 pub(super) const KEPT: i64 = 15 * 60 * 1000;
 
+/// A label that no source has: how long ago a series was read, milliseconds. The same pod may be read
+/// now and of a past time, and these are two series of two targets.
+pub(super) const AGO: &str = "__ago__";
+
 /// One series over time.
 pub(super) struct Track {
     pub(super) key: Arc<str>,
@@ -129,7 +133,13 @@ impl Memory {
 
 /// The scrape target of a series: the labels that Prometheus gives every sample of one scrape.
 fn target(connection: &ConnectionSpec, labels: &Labels) -> Arc<str> {
-    let names = ["job", "instance", &connection.namespace_label, &connection.pod_label];
+    let names = [
+        "job",
+        "instance",
+        &connection.namespace_label,
+        &connection.pod_label,
+        AGO,
+    ];
     let pairs = names.map(|name| (name, labels.get(name).map_or("", String::as_str)));
     Arc::from(joined(pairs.into_iter()))
 }

@@ -7,12 +7,12 @@ use super::connection::ConnectionSpec;
 use super::edges::USUAL;
 use super::selector::{Selector, SelectorError};
 
-/// A share of requests: bad ones out of all. Give a preset, or both `bad` and `total`.
+/// A share of requests: bad ones out of all. Give a preset, or `total` and one of `bad` and `good`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "has(self.preset) ? !has(self.bad) && !has(self.total) : has(self.bad) && has(self.total)",
-    "message": "give either a preset or both bad and total"
+    "rule": "has(self.preset) ? !has(self.bad) && !has(self.good) && !has(self.total) : has(self.total) && has(self.bad) != has(self.good)",
+    "message": "give either a preset, or total and one of bad and good"
 }]))]
 pub struct RatioSpec {
     /// A ratio that is known by name.
@@ -24,7 +24,15 @@ pub struct RatioSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub bad: Option<String>,
-    /// Counter of all of them, the bad ones included.
+    /// Counter of the good ones instead, where success is what is counted:
+    /// `orders_completed_total` of `checkouts_total`. All others are bad. Where less than half of
+    /// stable's requests are good, it is the good ones that are compared, and margins speak of
+    /// them: 10% tolerates a tenth fewer. Margins are at most 90%. Without any series of stable's
+    /// the evidence is incomplete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub good: Option<String>,
+    /// Counter of all of them, good and bad.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub total: Option<String>,
@@ -123,8 +131,19 @@ pub enum Measure {
 pub struct Ratio {
     pub(super) identity: Identity,
     pub(super) total: Selector,
-    /// The bad ones by a selector of their own; else those of `total` whose `code` is 5xx.
-    pub(super) bad: Option<Selector>,
+    /// The bad ones, or the good ones, by a selector of their own; else the bad ones are those of
+    /// `total` whose `code` is 5xx.
+    pub(super) part: Option<Selector>,
+    /// Whether `part` counts good ones: all others are bad.
+    pub(super) good: bool,
+}
+
+impl Ratio {
+    /// Whether success is what is counted, so that it need not be the rule.
+    #[must_use]
+    pub const fn counts_good(&self) -> bool {
+        self.good
+    }
 }
 
 /// A histogram, ready to be asked for.
@@ -156,7 +175,10 @@ impl MetricQuery {
     pub fn check(&self, connection: &ConnectionSpec) -> Result<(), SpecError> {
         let ours = [connection.namespace_label.as_str(), connection.pod_label.as_str()];
         let selectors = match &self.measure {
-            Measure::Ratio(ratio) => vec![("ratio.total", Some(&ratio.total)), ("ratio.bad", ratio.bad.as_ref())],
+            Measure::Ratio(ratio) => {
+                let part = if ratio.good { "ratio.good" } else { "ratio.bad" };
+                vec![("ratio.total", Some(&ratio.total)), (part, ratio.part.as_ref())]
+            }
             Measure::Tails(tails) => vec![("histogram.selector", Some(&tails.buckets))],
         };
         for (name, selector) in selectors {
@@ -178,19 +200,27 @@ impl RatioSpec {
         let by = |identity, metric| Ratio {
             identity,
             total: Selector::of(metric),
-            bad: None,
+            part: None,
+            good: false,
         };
-        match (self.preset, &self.bad, &self.total) {
-            (Some(RatioPreset::GatewayErrors), None, None) => {
-                Ok(Measure::Ratio(by(Identity::Traefik, "traefik_service_requests_total")))
-            }
-            (Some(RatioPreset::HttpErrors), None, None) => Ok(Measure::Ratio(by(Identity::Pod, "http_requests_total"))),
-            (None, Some(bad), Some(total)) => Ok(Measure::Ratio(Ratio {
+        let of_own = |name, part: &str, total: &str| {
+            Ok(Measure::Ratio(Ratio {
                 identity: Identity::Pod,
                 total: selector("ratio.total", total)?,
-                bad: Some(selector("ratio.bad", bad)?),
-            })),
-            _ => Err(field("ratio", "give either a preset or both bad and total")),
+                part: Some(selector(name, part)?),
+                good: name == "ratio.good",
+            }))
+        };
+        match (self.preset, &self.bad, &self.good, &self.total) {
+            (Some(RatioPreset::GatewayErrors), None, None, None) => {
+                Ok(Measure::Ratio(by(Identity::Traefik, "traefik_service_requests_total")))
+            }
+            (Some(RatioPreset::HttpErrors), None, None, None) => {
+                Ok(Measure::Ratio(by(Identity::Pod, "http_requests_total")))
+            }
+            (None, Some(bad), None, Some(total)) => of_own("ratio.bad", bad, total),
+            (None, None, Some(good), Some(total)) => of_own("ratio.good", good, total),
+            _ => Err(field("ratio", "give either a preset, or total and one of bad and good")),
         }
     }
 }
@@ -313,13 +343,28 @@ mod tests {
         let ratio = |preset, bad: Option<&str>, total: Option<&str>| RatioSpec {
             preset,
             bad: bad.map(str::to_owned),
+            good: None,
             total: total.map(str::to_owned),
+        };
+        let good = |spec: RatioSpec, good: &str| RatioSpec {
+            good: Some(good.to_owned()),
+            ..spec
         };
         let preset = Some(RatioPreset::HttpErrors);
         for (measure, field) in [
             (ratio(None, None, None).measure(), "ratio:"),
             (ratio(None, Some("a_total"), None).measure(), "ratio:"),
             (ratio(preset, Some("a_total"), Some("b_total")).measure(), "ratio:"),
+            (good(ratio(None, None, None), "a_total").measure(), "ratio:"),
+            (
+                good(ratio(None, Some("a_total"), Some("b_total")), "a_total").measure(),
+                "ratio:",
+            ),
+            (good(ratio(preset, None, None), "a_total").measure(), "ratio:"),
+            (
+                good(ratio(None, None, Some("b_total")), "rate(a[5m])").measure(),
+                "ratio.good",
+            ),
             (ratio(None, Some("rate(a[5m])"), Some("b_total")).measure(), "ratio.bad"),
             (ratio(None, Some("a_total"), Some("{a=\"b\"}")).measure(), "ratio.total"),
             (HistogramSpec::default().measure(), "histogram:"),

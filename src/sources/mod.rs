@@ -40,6 +40,8 @@ mod subscription;
 mod tally;
 
 #[cfg(test)]
+mod ago;
+#[cfg(test)]
 mod contract;
 #[cfg(test)]
 mod fleet;

@@ -40,7 +40,9 @@ pub(super) struct Read {
 pub(super) async fn read(round: &Round<'_>, place: usize, metric: &MetricQuery) -> Read {
     let mut costs = Vec::new();
     let mut answers = Vec::new();
-    for shape in shapes(&metric.measure) {
+    // where stable is read of a past time, its pods are those of that time, and so is their hour before
+    let ago = round.gates.get(place).map_or(0, |gate| gate.ago(Role::Baseline));
+    for shape in shapes(&metric.measure, ago) {
         let (answer, bytes) = ask(round, place, &metric.measure, &shape).await;
         costs.push((answer.as_ref().err().cloned(), bytes));
         let Ok(series) = answer else {
@@ -59,7 +61,11 @@ async fn ask(round: &Round<'_>, place: usize, measure: &Measure, shape: &Shape) 
     let mut ask = Ask::default();
     ask.join(place, measure, round.to);
     match round.narrowed(shape, &ask, &[place].into(), &mut Rendered::default()) {
-        Ok(selector) => round.send(&format!("{selector}[{}s:60s]", (MINUTES + 1) * 60)).await,
+        Ok(selector) => {
+            round
+                .send(&format!("{selector}[{}s:60s]", (MINUTES + 1) * 60), shape.ago)
+                .await
+        }
         Err(gap) => (Err(gap), 0),
     }
 }
@@ -71,9 +77,10 @@ fn count(round: &Round<'_>, place: usize, measure: &Measure, answers: Vec<(Shape
     let mut keys = Vec::new();
     for (shape, series) in answers {
         let book = round.books.get(&shape.identity);
+        let read = |role: &Role| round.gates.get(place).is_some_and(|gate| gate.ago(*role) == shape.ago);
         let mut arms: BTreeMap<Role, Vec<_>> = BTreeMap::new();
         for series in series {
-            if let Some(role) = book.and_then(|book| role(book, place, &series.labels)) {
+            if let Some(role) = book.and_then(|book| role(book, place, &series.labels)).filter(read) {
                 arms.entry(role)
                     .or_default()
                     .push(memory.take(&connection, series, round.to));

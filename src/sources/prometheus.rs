@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use super::arms::{Book, Role};
 use super::connection::ConnectionSpec;
 use super::edges::choose;
-use super::memory::Memory;
+use super::memory::{Memory, Track};
 use super::metric::{Identity, Measure, MetricQuery};
 use super::past;
 use super::query::{Ask, Fetched, Parts, Reader, Rendered, Round, Shape, Starts, shapes};
@@ -161,7 +161,7 @@ impl Plane {
             .fetch(&asks, &mut self.parts, &mut self.costs, &mut self.rendered)
             .await;
         self.memory.begin();
-        let dealt = self.deal(fetched, &books, to);
+        let dealt = self.deal(fetched, &books, subscriptions, to);
         self.read_starts(&round, &dealt).await;
         let mut collected: Vec<Collected> = subscriptions
             .iter()
@@ -241,7 +241,7 @@ impl Plane {
                 let Some(progress) = self.progress(gate, metric) else {
                     continue;
                 };
-                for shape in shapes(&metric.measure) {
+                for shape in gate.shapes(&metric.measure) {
                     asks.entry(shape)
                         .or_default()
                         .join(place, &metric.measure, progress.since);
@@ -252,11 +252,18 @@ impl Plane {
     }
 
     /// Deals the series of all answers out to the arms that they belong to.
-    fn deal(&mut self, fetched: Vec<Fetched>, books: &BTreeMap<Identity, Book<'_>>, to: i64) -> HashMap<Shape, Dealt> {
+    fn deal(
+        &mut self,
+        fetched: Vec<Fetched>,
+        books: &BTreeMap<Identity, Book<'_>>,
+        subscriptions: &[Subscription],
+        to: i64,
+    ) -> HashMap<Shape, Dealt> {
         let mut all: HashMap<Shape, Dealt> = HashMap::new();
         for Fetched { shape, gates, result } in fetched {
             let name = shape.selector.metric().to_owned();
-            let book = books.get(&shape.identity);
+            let (book, ago) = (books.get(&shape.identity), shape.ago);
+            let read = |gate: usize, role| subscriptions.get(gate).is_some_and(|gate| gate.ago(role) == ago);
             let dealt = all.entry(shape).or_default();
             match result {
                 Err(gap) => dealt.gaps.extend(gates.into_iter().map(|gate| (gate, gap.clone()))),
@@ -265,7 +272,7 @@ impl Plane {
                     for series in answer {
                         let named = series.labels.get("__name__").is_none_or(|found| *found == name);
                         let mut owners = book.map(|book| book.owners(&series.labels)).unwrap_or_default();
-                        owners.retain(|(gate, _)| named && gates.contains(gate));
+                        owners.retain(|(gate, role)| named && gates.contains(gate) && read(*gate, *role));
                         if owners.is_empty() {
                             continue;
                         }
@@ -282,44 +289,51 @@ impl Plane {
         all
     }
 
-    fn sides(&self, dealt: Option<&Dealt>, gate: usize) -> Sides<'_> {
-        let side = |role| {
-            let keys = dealt.and_then(|dealt| dealt.arms.get(&(gate, role)));
-            keys.into_iter()
-                .flatten()
-                .filter_map(|key| self.memory.track(key))
-                .collect()
-        };
-        Sides {
-            baseline: side(Role::Baseline),
-            canary: side(Role::Canary),
-        }
+    /// Both arms' series of each question of a measure, each read of its own time.
+    fn sides(
+        &self,
+        dealt: &HashMap<Shape, Dealt>,
+        place: usize,
+        (gate, measure): (&Subscription, &Measure),
+    ) -> Vec<Sides<'_>> {
+        let pairs = shapes(measure, gate.ago(Role::Baseline))
+            .into_iter()
+            .zip(shapes(measure, gate.ago(Role::Canary)));
+        pairs
+            .map(|(baseline, canary)| Sides {
+                baseline: self.tracks(dealt.get(&baseline), (place, Role::Baseline)),
+                canary: self.tracks(dealt.get(&canary), (place, Role::Canary)),
+            })
+            .collect()
+    }
+
+    fn tracks(&self, dealt: Option<&Dealt>, arm: (usize, Role)) -> Vec<&Track> {
+        let keys = dealt.and_then(|dealt| dealt.arms.get(&arm));
+        let keys = keys.into_iter().flatten();
+        keys.filter_map(|key| self.memory.track(key)).collect()
     }
 
     /// Asks for the process start of targets whose counters fell or began, where there are any.
     async fn read_starts(&mut self, round: &Round<'_>, dealt: &HashMap<Shape, Dealt>) {
-        let mut wanted: BTreeMap<Identity, Starts> = BTreeMap::new();
+        let mut wanted: BTreeMap<(Identity, i64), Starts> = BTreeMap::new();
         for (place, gate) in round.gates.iter().enumerate() {
             for metric in &gate.metrics {
                 let Some(progress) = self.progress(gate, metric) else {
                     continue;
                 };
                 let frame = self.frame(progress, round.to);
-                for shape in shapes(&metric.measure) {
-                    let Sides { baseline, canary } = self.sides(dealt.get(&shape), place);
-                    for track in baseline
-                        .into_iter()
-                        .chain(canary)
-                        .filter(|track| frame.wants_start(track))
-                    {
-                        let starts = wanted.entry(shape.identity).or_default();
+                for shape in gate.shapes(&metric.measure) {
+                    let arms = [Role::Baseline, Role::Canary].map(|role| (place, role));
+                    let tracks = arms.into_iter().flat_map(|arm| self.tracks(dealt.get(&shape), arm));
+                    for track in tracks.filter(|track| frame.wants_start(track)) {
+                        let starts = wanted.entry((shape.identity, shape.ago)).or_default();
                         starts.add(track.label("instance"), &gate.namespace, progress.since);
                     }
                 }
             }
         }
-        for (identity, starts) in wanted {
-            let (answer, bytes) = round.starts(identity, &starts).await;
+        for (of, starts) in wanted {
+            let (answer, bytes) = round.starts(of, &starts).await;
             self.costs.asked(&answer, bytes);
             for series in answer.into_iter().flatten() {
                 self.memory.take_starts(&self.connection, series);
@@ -371,7 +385,7 @@ impl Plane {
             );
             return Some(vec![gap(GapKind::Unauthorized, &detail)]);
         }
-        let shapes = shapes(&metric.measure);
+        let shapes = gate.shapes(&metric.measure);
         let refused = shapes
             .iter()
             .find_map(|shape| books.get(&shape.identity).and_then(|book| book.refusal(place)));
@@ -396,9 +410,9 @@ impl Plane {
         let Some(progress) = self.progress(gate, metric).cloned() else {
             return Answer::without(vec![gap(GapKind::ShortWindow, "not counted yet")]);
         };
-        let mut asked = shapes(&metric.measure).into_iter();
-        let total = self.sides(asked.next().and_then(|shape| dealt.get(&shape)), place);
-        let bad = self.sides(asked.next().and_then(|shape| dealt.get(&shape)), place);
+        let mut asked = self.sides(dealt, place, (gate, &metric.measure)).into_iter();
+        let total = asked.next().unwrap_or_default();
+        let bad = asked.next().unwrap_or_default();
         if let Measure::Tails(tails) = &metric.measure
             && tails.edges.is_none()
             && !total.baseline.is_empty()

@@ -14,12 +14,13 @@ use futures::StreamExt as _;
 use super::arms::Book;
 use super::connection::ConnectionSpec;
 use super::edges::spellings;
+use super::memory::AGO;
 use super::metric::{Identity, Measure};
 use super::recording::Recording;
 use super::reply::{Series, decode, failed, gap};
 use super::selector::{Comparison, Op, Selector, SelectorError, one_of};
 use super::subscription::{Costs, Subscription};
-use crate::decision::{Gap, GapKind};
+use crate::decision::{Gap, GapKind, Millis};
 use crate::http::{self, Client};
 
 /// Queries of one plane that are under way at the same time.
@@ -36,6 +37,8 @@ const LONGEST_QUERY: usize = 1024 * 1024;
 pub(super) struct Shape {
     pub(super) identity: Identity,
     pub(super) selector: Selector,
+    /// How long ago the series are read, milliseconds.
+    pub(super) ago: i64,
 }
 
 /// Who asks for a shape, and how much of it.
@@ -52,20 +55,29 @@ pub(super) struct Ask {
     histogram: bool,
 }
 
-/// The shapes of one measure: the one that counts requests first.
-pub(super) fn shapes(measure: &Measure) -> Vec<Shape> {
+/// The shapes of one measure, read so long ago: the one that counts requests first.
+pub(super) fn shapes(measure: &Measure, ago: i64) -> Vec<Shape> {
     match measure {
         Measure::Ratio(ratio) => std::iter::once(&ratio.total)
-            .chain(&ratio.bad)
+            .chain(&ratio.part)
             .map(|selector| Shape {
                 identity: ratio.identity,
                 selector: selector.clone(),
+                ago,
             })
             .collect(),
         Measure::Tails(tails) => vec![Shape {
             identity: tails.identity,
             selector: tails.buckets.clone(),
+            ago,
         }],
+    }
+}
+
+impl Subscription {
+    /// Every shape that a measure of this gate is read by.
+    pub(super) fn shapes(&self, measure: &Measure) -> Vec<Shape> {
+        self.times().into_iter().flat_map(|ago| shapes(measure, ago)).collect()
     }
 }
 
@@ -234,7 +246,7 @@ impl Round<'_> {
                 let text = self.text(shape, ask, &group, rendered);
                 async move {
                     let (result, bytes) = match text {
-                        Ok(text) => self.send(&text).await,
+                        Ok(text) => self.send(&text, shape.ago).await,
                         Err(gap) => (Err(gap), 0),
                     };
                     (shape, ask, group, result, bytes)
@@ -304,7 +316,7 @@ impl Round<'_> {
         let mut added = self
             .books
             .get(&shape.identity)
-            .map(|book| book.comparisons(&gates))
+            .map(|book| book.comparisons(&gates, shape.ago))
             .unwrap_or_default();
         added.extend(ask.comparisons());
         let selector = rendered.of(&shape.selector, added);
@@ -318,8 +330,12 @@ impl Round<'_> {
         (counted + slack + 1999) / 1000
     }
 
-    /// Process start times of targets.
-    pub(super) async fn starts(&self, identity: Identity, starts: &Starts) -> (Result<Vec<Series>, Gap>, u64) {
+    /// Process start times of targets, as they were so long ago, dated as their series are.
+    pub(super) async fn starts(
+        &self,
+        (identity, ago): (Identity, i64),
+        starts: &Starts,
+    ) -> (Result<Vec<Series>, Gap>, u64) {
         let instances = starts.instances.iter().take(MOST_STARTS).map(String::as_str);
         let mut only = vec![Comparison {
             label: "instance".to_owned(),
@@ -336,16 +352,31 @@ impl Round<'_> {
         match Selector::of("process_start_time_seconds").render(&only) {
             Ok(selector) => {
                 let window = self.window(starts.since.unwrap_or(self.to));
-                self.send(&format!("{selector}[{window}s]")).await
+                let (mut answer, bytes) = self.send(&format!("{selector}[{window}s]"), ago).await;
+                let told = answer.iter_mut().flatten().flat_map(|series| &mut series.samples);
+                told.for_each(|sample| sample.value += Millis(ago).as_secs_f64());
+                (answer, bytes)
             }
             Err(error) => (Err(gap(GapKind::QueryError, &error.to_string())), 0),
         }
     }
 
-    /// Sends a query for series and their samples, and says how many bytes the answer had.
-    pub(super) async fn send(&self, query: &str) -> (Result<Vec<Series>, Gap>, u64) {
+    /// Sends a query for series and their samples as they were so long ago, and dates them to now;
+    /// says how many bytes the answer had.
+    pub(super) async fn send(&self, query: &str, ago: i64) -> (Result<Vec<Series>, Gap>, u64) {
+        let (mut answer, bytes) = self.sent(query, self.to.saturating_sub(ago)).await;
+        for series in answer.iter_mut().flatten().filter(|_| ago != 0) {
+            series.labels.insert(AGO.to_owned(), ago.to_string());
+            for sample in &mut series.samples {
+                sample.at = sample.at.saturating_add(ago);
+            }
+        }
+        (answer, bytes)
+    }
+
+    async fn sent(&self, query: &str, to: i64) -> (Result<Vec<Series>, Gap>, u64) {
         let client = match self.reader {
-            Reader::Recording(recording) => return (recording.answer(query, self.to), 0),
+            Reader::Recording(recording) => return (recording.answer(query, to), 0),
             Reader::Server(client) => client,
         };
         let base = match http::address("url", self.connection.url.trim_end_matches('/')) {
@@ -354,7 +385,7 @@ impl Round<'_> {
         };
         let mut url = base.clone();
         url.set_path(&format!("{}/api/v1/query", base.path().trim_end_matches('/')));
-        let time = format!("{}.{:03}", self.to.div_euclid(1000), self.to.rem_euclid(1000));
+        let time = format!("{}.{:03}", to.div_euclid(1000), to.rem_euclid(1000));
         let timeout = format!("{}s", self.connection.timeout_seconds);
         let form = [("query", query), ("time", time.as_str()), ("timeout", timeout.as_str())];
         let sent = Instant::now();

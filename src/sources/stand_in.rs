@@ -240,6 +240,7 @@ pub(super) fn gate(namespace: &str, name: &str, metrics: Vec<MetricQuery>) -> Su
         service: name.to_owned(),
         canary_service: format!("{name}-canary"),
         port: Some(80),
+        ago: Millis(0),
         metrics,
         unknown: BTreeSet::new(),
     }
@@ -260,10 +261,24 @@ pub(super) fn orders() -> MetricQuery {
     let spec = RatioSpec {
         preset: None,
         bad: Some("orders_failed_total".to_owned()),
+        good: None,
         total: Some("orders_total".to_owned()),
     };
     MetricQuery {
         name: "orders".to_owned(),
+        measure: spec.measure().expect("selectors"),
+    }
+}
+
+/// Completed ones of all checkouts.
+pub(super) fn conversions() -> MetricQuery {
+    let spec = RatioSpec {
+        good: Some("orders_completed_total".to_owned()),
+        total: Some("checkouts_total".to_owned()),
+        ..RatioSpec::default()
+    };
+    MetricQuery {
+        name: "conversions".to_owned(),
         measure: spec.measure().expect("selectors"),
     }
 }

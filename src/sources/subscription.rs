@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::metric::MetricQuery;
+use super::arms::Role;
+use super::metric::{Identity, MetricQuery};
 use crate::decision::{Evidence, Gap, GapKind, Millis, Tick};
 
 /// What one gate wants to know at every tick.
@@ -22,6 +23,9 @@ pub struct Subscription {
     pub canary_service: String,
     /// The Service's port that the routes name; any when left out.
     pub port: Option<u16>,
+    /// How long before the canary's requests stable's are read: 0 for the same time. Stable's counts
+    /// of a past moment stand in the tick that ends so much later.
+    pub ago: Millis,
     /// The metrics, in the gate's order.
     pub metrics: Vec<MetricQuery>,
     /// Places of the metrics of which nothing is known yet: with the first complete tick comes what
@@ -64,6 +68,30 @@ pub struct Costs {
     pub bytes: u64,
     /// Times an arm counted more events than requests and was cut to its requests.
     pub clamped: u64,
+}
+
+impl Subscription {
+    /// Both arms by the names that series of this identity carry.
+    pub(super) fn arms(&self, identity: Identity) -> [(Role, &str); 2] {
+        let (baseline, canary) = match identity {
+            Identity::Pod => (&self.workload, &self.canary_workload),
+            Identity::Traefik => (&self.service, &self.canary_service),
+        };
+        [(Role::Baseline, baseline), (Role::Canary, canary)]
+    }
+
+    /// How long ago an arm's requests are read.
+    pub(super) const fn ago(&self, role: Role) -> i64 {
+        match role {
+            Role::Baseline => self.ago.0,
+            Role::Canary => 0,
+        }
+    }
+
+    /// Everything that is read: once where both arms are read of the same time.
+    pub(super) fn times(&self) -> BTreeSet<i64> {
+        [Role::Baseline, Role::Canary].map(|role| self.ago(role)).into()
+    }
 }
 
 impl Costs {

@@ -116,7 +116,7 @@ impl Frame<'_> {
 
     /// Counts both arms.
     pub(super) fn tally(&self, measure: &Measure, total: &Sides<'_>, bad: &Sides<'_>) -> Result<Tallied, Vec<Gap>> {
-        if let Some(missing) = self.missing(total, bad) {
+        if let Some(missing) = self.missing(total, bad).or_else(|| unheard(measure, bad)) {
             return Err(vec![missing]);
         }
         let mut gaps = Vec::new();
@@ -216,7 +216,7 @@ impl Frame<'_> {
     fn count(&self, measure: &Measure, total: &[&Track], bad: &[&Track]) -> Result<Count, Gap> {
         match measure {
             Measure::Ratio(ratio) => {
-                let mut count = self.requests(ratio.identity, total, ratio.bad.is_none())?;
+                let mut count = self.requests(ratio.identity, total, ratio.part.is_none())?;
                 for track in bad {
                     let rose = self.rise(track)?.by;
                     add(count.arm(self.place(ratio.identity, track), 1), 0, rose);
@@ -319,7 +319,11 @@ impl Frame<'_> {
         let by_pod = !baseline.pods.contains_key("");
         let mut clamped = 0;
         let mut close = |count: Count| -> Vec<Arm> {
-            let close = |arm| clamp(arm, &mut clamped);
+            let good = matches!(measure, Measure::Ratio(ratio) if ratio.good);
+            let close = |arm| {
+                let arm = clamp(arm, &mut clamped);
+                if good { others(arm) } else { arm }
+            };
             count.pods.into_values().map(close).collect()
         };
         let (pods, canary) = (close(baseline), close(canary));
@@ -361,6 +365,21 @@ fn clamp(mut arm: Arm, clamped: &mut u64) -> Arm {
         }
     }
     arm
+}
+
+/// The requests of an arm that its events are not.
+fn others(mut arm: Arm) -> Arm {
+    for events in &mut arm.events {
+        *events = arm.total - *events;
+    }
+    arm
+}
+
+/// Good ones that stable never counted: by a name that is misspelt every request would be bad.
+fn unheard(measure: &Measure, good: &Sides<'_>) -> Option<Gap> {
+    let counts_good = matches!(measure, Measure::Ratio(ratio) if ratio.good);
+    let detail = "no series of the baseline's good ones: is the counter's name spelt right?";
+    (counts_good && good.baseline.is_empty()).then(|| gap(GapKind::BaselineMissing, detail))
 }
 
 fn sum(arms: &[Arm], tails: usize) -> Arm {

@@ -54,7 +54,8 @@ fn told(spec: &Value) -> String {
     let plans = plans(&spec).expect("plans");
     let (questions, settings) = (questions(&spec).expect("questions"), settings(&spec).expect("settings"));
     let rules = super::plans::rules(&spec).expect("rules");
-    format!("{plan:?} {plans:?} {settings:?} {questions:?} {rules:?}")
+    let past = super::plans::past(&spec).expect("a baseline");
+    format!("{plan:?} {plans:?} {settings:?} {questions:?} {rules:?} {past:?}")
 }
 
 /// Paths of all fields below a node of a schema; an item of a list is written `[]`.
@@ -83,7 +84,7 @@ enum Goes {
 
 type Change = fn(&mut Value);
 
-const FIELDS: [(&str, Goes, Change); 38] = [
+const FIELDS: [(&str, Goes, Change); 43] = [
     ("steps[].weight", Goes::There, |s| s["steps"][0]["weight"] = json!(6)),
     ("steps[].minWindow", Goes::There, |s| {
         s["steps"][0]["minWindow"] = json!("7m");
@@ -96,6 +97,18 @@ const FIELDS: [(&str, Goes, Change); 38] = [
     }),
     ("analysis.baseline.concurrent", Goes::Elsewhere, |s| {
         s["analysis"]["baseline"] = json!({"concurrent": {}});
+    }),
+    ("analysis.baseline.previousWindow.length", Goes::There, |s| {
+        s["analysis"]["baseline"] = json!({"previousWindow": {"length": "1h"}});
+    }),
+    ("analysis.baseline.previousWindow.abort", Goes::There, |s| {
+        s["analysis"]["baseline"] = json!({"previousWindow": {"length": "1h", "abort": true}});
+    }),
+    ("analysis.baseline.sameWindow.ago", Goes::There, |s| {
+        s["analysis"]["baseline"] = json!({"sameWindow": {"ago": "168h"}});
+    }),
+    ("analysis.baseline.sameWindow.abort", Goes::There, |s| {
+        s["analysis"]["baseline"] = json!({"sameWindow": {"ago": "168h", "abort": true}});
     }),
     ("analysis.holdback", Goes::There, |s| {
         s["analysis"]["holdback"] = json!(10);
@@ -124,6 +137,9 @@ const FIELDS: [(&str, Goes, Change); 38] = [
     }),
     ("analysis.metrics[].ratio.bad", Goes::There, |s| {
         s["analysis"]["metrics"][0]["ratio"]["bad"] = json!("orders_lost_total");
+    }),
+    ("analysis.metrics[].ratio.good", Goes::There, |s| {
+        s["analysis"]["metrics"][0]["ratio"] = json!({"good": "orders_failed_total", "total": "orders_total"});
     }),
     ("analysis.metrics[].ratio.total", Goes::There, |s| {
         s["analysis"]["metrics"][0]["ratio"]["total"] = json!("orders_all_total");
@@ -304,10 +320,30 @@ fn the_metrics_of_the_documentation_are_judged_as_it_says() {
     let wanted = [
         (Method::Sequential, Promote::Safe, 3.0),
         (Method::Sequential, Promote::NoHarm, 1.0),
+        (Method::Sequential, Promote::Safe, 1.0),
         (Method::Limit { max: 0.01, failures: 3 }, Promote::Safe, 1.0),
         (Method::MannWhitney { window, points }, Promote::Safe, 1.0),
     ];
     assert_eq!(methods.collect::<Vec<_>>(), wanted);
+}
+
+#[test]
+fn stable_is_read_of_the_time_that_the_baseline_says_also_after_a_restart() {
+    for (baseline, hours, past) in [
+        (json!({"concurrent": {}}), 0, None),
+        (json!({"previousWindow": {"length": "60m"}}), 1, Some(false)),
+        (json!({"sameWindow": {"ago": "168h", "abort": true}}), 168, Some(true)),
+    ] {
+        let mut spec = spec();
+        spec["analysis"]["baseline"] = baseline.clone();
+        let trial = opened(&spec);
+        let saved = trial.snapshot().expect("a memory");
+        let again = Trial::open(("shop", "checkout"), &read(&spec).sealed(), Some(&saved)).expect("a trial");
+        assert_eq!(trial.subscription.ago, Millis::from_secs(hours * 3600), "{baseline}");
+        assert_eq!(again.subscription.ago, trial.subscription.ago, "{baseline}");
+        let settings = settings(&read(&spec)).expect("settings");
+        assert_eq!(settings.past.map(|past| past.abort), past, "{baseline}");
+    }
 }
 
 #[test]

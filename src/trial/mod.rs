@@ -105,6 +105,7 @@ impl Trial {
                 service: target.service.clone(),
                 canary_service: target.canary_service.clone(),
                 port: None,
+                ago: plans::past(spec)?.map_or(Millis(0), |(ago, _)| ago),
                 unknown: (0..questions.len()).collect(),
                 metrics: questions,
             },

@@ -2,7 +2,7 @@
 
 use crate::api::{CanaryAnalysisSpec, Invalid, Metric};
 use crate::decision::Millis;
-use crate::judge::{Method, MetricPlan, SampleRatioPlan, Settings, Shape};
+use crate::judge::{Method, MetricPlan, Past, SampleRatioPlan, Settings, Shape};
 use crate::sources::{Measure, MetricQuery};
 
 use super::rules::Rules;
@@ -53,7 +53,7 @@ pub fn plans(spec: &CanaryAnalysisSpec) -> Result<Vec<MetricPlan>, Invalid> {
     let error_budget = spec.terms().error_budget()?;
     let plan = |(index, metric): (usize, &Metric)| {
         let mut plan = plan(metric).map_err(|invalid| within(index, invalid))?;
-        // An objective speaks of failures, not of durations.
+        // An objective speaks of failures, not of durations, nor of customers who change their minds.
         plan.error_budget = error_budget.filter(|_| plan.shape == Shape::Ratio);
         if let Some(sample) = spec.analysis.min_sample {
             plan.min_sample = f64::from(sample);
@@ -66,6 +66,7 @@ pub fn plans(spec: &CanaryAnalysisSpec) -> Result<Vec<MetricPlan>, Invalid> {
 /// How a metric is judged by what it says itself: by its limit if it has one, else against stable.
 fn plan(metric: &Metric) -> Result<MetricPlan, Invalid> {
     let shape = match metric.measure()? {
+        Measure::Ratio(ratio) if ratio.counts_good() => Shape::Conversion,
         Measure::Ratio(_) => Shape::Ratio,
         Measure::Tails(tails) => Shape::Histogram {
             tails: tails.count(),
@@ -109,8 +110,17 @@ pub fn settings(spec: &CanaryAnalysisSpec) -> Result<Settings, Invalid> {
         interval,
         canary_pods: (0..plan.steps.len()).map(pods).collect(),
         sample_ratio,
+        past: past(spec)?.map(|(_, abort)| Past { abort }),
         ..Settings::default()
     })
+}
+
+/// How long before the canary's requests stable's are read, and whether harm against that past aborts.
+///
+/// # Errors
+/// [`Invalid`] naming the field.
+pub(super) fn past(spec: &CanaryAnalysisSpec) -> Result<Option<(Millis, bool)>, Invalid> {
+    spec.analysis.baseline.past(spec.interval_seconds)
 }
 
 /// Requests of one connection, where nothing is said: few connections carry more in the ten seconds
