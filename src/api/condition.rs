@@ -65,6 +65,20 @@ impl Condition {
     }
 }
 
+/// Statements as they are made now, with the time of change of those that were so before, too.
+#[must_use]
+pub fn kept_times(mut now: Vec<Condition>, before: &[Condition]) -> Vec<Condition> {
+    for condition in &mut now {
+        let same = before
+            .iter()
+            .find(|old| old.type_ == condition.type_ && old.status == condition.status);
+        if let Some(same) = same {
+            condition.last_transition_time = same.last_transition_time.clone();
+        }
+    }
+    now
+}
+
 /// A message that fits a condition.
 #[must_use]
 pub fn clipped(message: &str) -> String {

@@ -267,11 +267,7 @@ fn stage(status: &AttemptStatus) -> Result<Stage, Invalid> {
 
 /// Reads one of the closed list of reasons.
 pub(super) fn reason(field: &str, word: &str) -> Result<Reason, Invalid> {
-    Reason::ALL
-        .iter()
-        .copied()
-        .find(|reason| reason.word() == word)
-        .ok_or_else(|| Invalid::new(field, word, "a reason this version of Tollgate knows"))
+    Reason::from_word(word).ok_or_else(|| Invalid::new(field, word, "a reason this version of Tollgate knows"))
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub use canary_analysis::{
     AnalysisStatus, Arms, CanaryAnalysis, CanaryAnalysisSpec, DecisionEntry, External, GapEntry, GateRef,
     MetricReading, TrialStatus, VerdictWord,
 };
-pub use condition::{Condition, ConditionStatus, clipped};
+pub use condition::{Condition, ConditionStatus, clipped, kept_times};
 pub use definitions::definitions;
 pub use evidence_source::{EvidenceSource, EvidenceSourceSpec, SourceStatus};
 pub use gate_action::{ActionStatus, Answer, GateAction, GateActionSpec};

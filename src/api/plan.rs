@@ -4,7 +4,6 @@
 //! the definitions in the cluster may be older or newer than this program.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -148,12 +147,7 @@ impl Terms<'_> {
         };
         // Terms hold text and finite numbers only, which cannot fail to be written.
         let bytes = serde_json_canonicalizer::to_vec(&whole).unwrap_or_default();
-        let mut hex = String::new();
-        for byte in Sha256::digest(&bytes) {
-            // Writing to a String cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-        }
-        hex
+        format!("{:x}", Sha256::digest(&bytes))
     }
 
     /// The steps with every window stated.

@@ -9,9 +9,10 @@ use super::act;
 use super::cluster::{Cluster, Output, Place, Question, Trouble};
 use super::paint::{Tone, paint, print, print_json, tone};
 use super::story::Head;
-use super::units::{at, clock, count, now, number, percent, span};
+use super::units::{at, clock, now, number, percent, span};
 use crate::api::{AttemptStatus, CanaryAnalysis, DecisionEntry, Metric, MetricReading, ReleaseGate, VerdictWord};
 use crate::decision::{Millis, Outcome, Reason};
+use crate::judge::count;
 
 /// Explains why a gate is where it is: step, metrics against their limits, rule, hashes, decisions.
 #[derive(Debug, clap::Args)]
@@ -292,8 +293,7 @@ fn metric(judged: &Judged) -> String {
     let mut text = format!("\n{}", paint(Tone::Strong, &asked.name));
     if let Some(known) = &judged.known {
         let word = format!("{}, {}", verdict_word(known.verdict), known.reason);
-        let why = Reason::ALL.iter().find(|reason| reason.word() == known.reason);
-        let why = why.map_or("", |reason| reason.sentence());
+        let why = Reason::from_word(&known.reason).map_or("", Reason::sentence);
         let _ = write!(
             text,
             "  {}  {}",

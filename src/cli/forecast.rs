@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::paint::{Tone, paint};
-use super::units::{count, span};
+use super::units::span;
 use crate::api::{CanaryAnalysisSpec, Share};
 use crate::decision::{Millis, OnInconclusive};
-use crate::judge::{MetricPlan, Settings, Shape, expected};
+use crate::judge::{MetricPlan, Settings, Shape, count, expected};
 use crate::trial::plans;
 
 /// What is assumed of a service.

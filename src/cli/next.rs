@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::units::{at, clock, count, span};
+use super::units::{at, clock, span};
 use crate::api::{CanaryAnalysis, ReleaseGate, VerdictWord, moment};
 use crate::decision::{Attempt, Millis, OnInconclusive, Plan, Reason, Stage, Then};
+use crate::judge::count;
 
 /// What happens next, if nobody does anything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -9,6 +9,8 @@ use std::sync::Once;
 
 use plotters::backend::DrawingBackend;
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, register_font};
@@ -17,6 +19,7 @@ use super::cluster::Trouble;
 use super::timeline::{Event, Kind, Told};
 use super::units::percent;
 use crate::decision::{Judged, Millis, Outcome, Reading};
+use crate::judge::count;
 
 const CANARY: RGBColor = RGBColor(213, 94, 0);
 const STABLE: RGBColor = RGBColor(0, 114, 178);
@@ -41,6 +44,9 @@ const LEAST: f64 = 0.05;
 const TALL: f64 = 140.0;
 
 type Area<'a, B> = DrawingArea<B, Shift>;
+
+/// How a value on the upward axis is written.
+type Label<'a> = &'a dyn Fn(&f64) -> String;
 
 /// Draws the picture into a file: SVG, or PNG where the name ends so.
 ///
@@ -175,28 +181,32 @@ fn heading<B: DrawingBackend>(scene: &Scene<'_>, root: &Area<'_, B>) -> Result<(
     words(root, &rule, (24, 42), (14, INK, HPos::Left))
 }
 
-/// The canary's weight over time, with the decisions in words.
-fn weights<B: DrawingBackend>(scene: &Scene<'_>, area: &Area<'_, B>) -> Result<(), String> {
+/// The axes of a panel: seconds to the right, and upwards what its labels say.
+fn axes<'a, B, Y>(
+    scene: &Scene<'_>,
+    area: &Area<'a, B>,
+    (left, right): (u32, u32),
+    (upwards, labels, label): (Y, usize, Label<'_>),
+) -> Result<ChartContext<'a, B, Cartesian2d<RangedCoordf64, Y::CoordDescType>>, String>
+where
+    B: DrawingBackend,
+    Y: AsRangedCoord<Value = f64>,
+    Y::CoordDescType: ValueFormatter<f64>,
+{
     let said = |error: DrawingAreaErrorKind<B::ErrorType>| error.to_string();
     let mut chart = ChartBuilder::on(area)
-        .margin_left(24)
-        .margin_right(24)
-        .margin_top(24)
-        .set_label_area_size(LabelAreaPosition::Left, 56)
+        .margin_left(left)
+        .margin_right(right)
+        .margin_top(26)
+        .set_label_area_size(LabelAreaPosition::Left, 80 - left)
         .set_label_area_size(LabelAreaPosition::Bottom, 22)
-        .build_cartesian_2d(0.0..scene.length, 0.0..TALL)
+        .build_cartesian_2d(0.0..scene.length, upwards)
         .map_err(said)?;
     chart
         .configure_mesh()
         .disable_x_mesh()
-        .y_labels(3)
-        .y_label_formatter(&|weight| {
-            if *weight > 100.0 {
-                String::new()
-            } else {
-                format!("{weight:.0} %")
-            }
-        })
+        .y_labels(labels)
+        .y_label_formatter(label)
         .x_label_formatter(&|second| format!("{second:.0} s"))
         .light_line_style(TRANSPARENT)
         .bold_line_style(FAINT)
@@ -204,6 +214,20 @@ fn weights<B: DrawingBackend>(scene: &Scene<'_>, area: &Area<'_, B>) -> Result<(
         .label_style((FONT, 13, &INK))
         .draw()
         .map_err(said)?;
+    Ok(chart)
+}
+
+/// The canary's weight over time, with the decisions in words.
+fn weights<B: DrawingBackend>(scene: &Scene<'_>, area: &Area<'_, B>) -> Result<(), String> {
+    let said = |error: DrawingAreaErrorKind<B::ErrorType>| error.to_string();
+    let label = |weight: &f64| {
+        if *weight > 100.0 {
+            String::new()
+        } else {
+            format!("{weight:.0} %")
+        }
+    };
+    let mut chart = axes(scene, area, (24, 24), (0.0..TALL, 3, &label))?;
     let mut stairs = vec![(0.0, 0.0)];
     for event in &scene.told.events {
         let moved = match event.kind {
@@ -272,26 +296,8 @@ fn rates<B: DrawingBackend>(scene: &Scene<'_>, metric: usize, name: &str, area: 
         .readings(metric)
         .flat_map(|(_, _, reading)| [rate(reading.canary), rate(reading.baseline)]);
     let top = (highest.flatten().fold(0.0, f64::max) * 1.6).max(0.5);
-    let mut chart = ChartBuilder::on(area)
-        .margin_left(24)
-        .margin_right(12)
-        .margin_top(26)
-        .set_label_area_size(LabelAreaPosition::Left, 56)
-        .set_label_area_size(LabelAreaPosition::Bottom, 22)
-        .build_cartesian_2d(0.0..scene.length, 0.0..top)
-        .map_err(said)?;
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
-        .y_labels(5)
-        .y_label_formatter(&|rate| percent(*rate, 100.0))
-        .x_label_formatter(&|second| format!("{second:.0} s"))
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(FAINT)
-        .axis_style(FAINT)
-        .label_style((FONT, 13, &INK))
-        .draw()
-        .map_err(said)?;
+    let label = |rate: &f64| percent(*rate, 100.0);
+    let mut chart = axes(scene, area, (24, 12), (0.0..top, 5, &label))?;
     for step in 0..scene.told.steps.len() {
         let at_step = || scene.readings(metric).filter(move |(_, judged, _)| judged.step == step);
         let band: Vec<(f64, [f64; 2])> = at_step()
@@ -363,32 +369,14 @@ fn evidence<B: DrawingBackend>(scene: &Scene<'_>, metric: usize, name: &str, are
         .flat_map(both)
         .fold(1.0, |top: f64, nats| top.max(e(nats)))
         * 4.0;
-    let mut chart = ChartBuilder::on(area)
-        .margin_left(12)
-        .margin_right(24)
-        .margin_top(26)
-        .set_label_area_size(LabelAreaPosition::Left, 64)
-        .set_label_area_size(LabelAreaPosition::Bottom, 22)
-        .build_cartesian_2d(0.0..scene.length, (LEAST..top).log_scale())
-        .map_err(said)?;
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
-        .y_labels(5)
-        .y_label_formatter(&|value: &f64| {
-            if *value < 1.0 {
-                format!("{value}")
-            } else {
-                super::units::count(*value)
-            }
-        })
-        .x_label_formatter(&|second| format!("{second:.0} s"))
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(FAINT)
-        .axis_style(FAINT)
-        .label_style((FONT, 13, &INK))
-        .draw()
-        .map_err(said)?;
+    let label = |value: &f64| {
+        if *value < 1.0 {
+            format!("{value}")
+        } else {
+            count(*value)
+        }
+    };
+    let mut chart = axes(scene, area, (12, 24), ((LEAST..top).log_scale(), 5, &label))?;
     let harm: fn(&Reading) -> [f64; 2] = |reading| reading.harm;
     let safety: fn(&Reading) -> [f64; 2] = |reading| reading.safety;
     for (side, colour, of) in [("harm", HARM, harm), ("safety", SAFETY, safety)] {

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use super::paint::{Tone, paint, tone};
 use super::timeline::{Event, Kind, Told};
-use super::units::{clock, count, number, percent, span};
+use super::units::{clock, number, percent, span};
 use crate::api::moment;
 use crate::decision::{Judged, Millis, Outcome, Reading, Verdict};
+use crate::judge::count;
 
 /// What is held for no longer needs no line of its own.
 const MOMENT: Millis = Millis::from_secs(10);

@@ -10,8 +10,8 @@ use serde::Serialize;
 use super::cluster::Trouble;
 use crate::api::{CanaryAnalysisSpec, DecisionEntry, moment};
 use crate::decision::{
-    Attempt, CanaryFact, Decision, Effect, Facts, Judged, Mark, Millis, Outcome, Percent, Plan, Reason, Record,
-    Revision, RouteFact, SafeTarget, Split, Stage, State, WorkloadFact, decide,
+    Attempt, Decision, Facts, Judged, Mark, Millis, Outcome, Percent, Plan, Reason, Record, Revision, SafeTarget,
+    Stage, State, decide,
 };
 use crate::sources::Plane;
 use crate::trial::Trial;
@@ -262,7 +262,7 @@ impl<'a> Teller<'a> {
             return;
         };
         self.wake = decision.wake_at;
-        match written(&decision) {
+        match decision.written() {
             Some(mark) if mark.fenced => {
                 self.conclude(Outcome::Abort, &mark.record);
                 self.tell(Kind::Aborted, now, &mark.record);
@@ -284,7 +284,7 @@ impl<'a> Teller<'a> {
     /// What the machine says at a time to what the judge has said.
     fn decision(&self, now: Millis, judged: Option<Judged>) -> Option<Decision> {
         let (state, mark) = self.at.as_ref()?;
-        Some(decide(&self.plan, state, &facts(mark, judged), now))
+        Some(decide(&self.plan, state, &Facts::at_step(mark.clone(), judged), now))
     }
 
     /// What the policy decides at a recorded move; of two ticks that the recorded decision may rest on,
@@ -301,7 +301,7 @@ impl<'a> Teller<'a> {
         let decided = heard.into_iter().filter_map(|judged| {
             // Its window may have been opened so much earlier, too.
             let decision = self.decision(to.at + SPREAD, judged)?;
-            written(&decision).map(|mark| mark.record.clone())
+            decision.written().map(|mark| mark.record.clone())
         });
         let decided: Vec<Record> = decided.collect();
         let same = |record: &&Record| to.recorded.as_ref().is_some_and(|recorded| is_same(record, recorded));
@@ -537,46 +537,4 @@ fn is_same(own: &Record, recorded: &DecisionEntry) -> bool {
             recorded.rule.clone(),
             recorded.evidence_hash.clone(),
         )
-}
-
-/// The mark that a decision writes, if it moves traffic.
-fn written(decision: &Decision) -> Option<&Mark> {
-    decision.effects.iter().find_map(|effect| match effect {
-        Effect::Write(mark) => Some(mark),
-        _ => None,
-    })
-}
-
-/// The world at a recorded step as the controller would see it when nothing but evidence is missing:
-/// pods are ready, the route says what was written, nobody asks for anything.
-fn facts(mark: &Mark, judged: Option<Judged>) -> Facts {
-    let revision = mark.record.revision.clone();
-    Facts {
-        leader: true,
-        suspended: false,
-        deleted: false,
-        workload: Some(WorkloadFact {
-            template: revision.clone(),
-            held: true,
-            released: false,
-            rolled_out: true,
-            adopted: true,
-        }),
-        routes: vec![RouteFact {
-            split: Split::At(mark.weight),
-            mark: Some(mark.clone()),
-            programmed: true,
-        }],
-        canary: CanaryFact {
-            revision: Some(revision),
-            ready: 1,
-            desired: 1,
-            needed: 1,
-            needed_next: 1,
-            exists: true,
-        },
-        preflight: None,
-        judged,
-        request: None,
-    }
 }

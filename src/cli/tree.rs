@@ -200,10 +200,7 @@ fn held(hold: &Hold, now: Millis) -> String {
         .as_deref()
         .and_then(at)
         .map_or_else(String::new, |since| format!(" for {}", span(now - since)));
-    let why = Reason::ALL
-        .iter()
-        .find(|reason| reason.word() == hold.reason)
-        .map_or("", |reason| reason.sentence());
+    let why = Reason::from_word(&hold.reason).map_or("", Reason::sentence);
     format!("{}  {why}", paint(Tone::Wait, &format!("held{since}: {}", hold.reason)))
 }
 

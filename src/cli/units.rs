@@ -2,6 +2,7 @@
 
 use crate::api::{millis, moment};
 use crate::decision::Millis;
+use crate::judge::count;
 
 /// The time now.
 #[must_use]
@@ -44,21 +45,6 @@ pub fn clock(time: Millis, now: Millis) -> String {
         (Some(day), _, Some(clock)) => format!("{day} {clock}Z"),
         _ => text,
     }
-}
-
-/// A count with separators: `22,870`.
-#[must_use]
-pub fn count(value: f64) -> String {
-    let digits = format!("{:.0}", value.round());
-    let lead = digits.len() % 3;
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && place % 3 == lead && digit.is_ascii_digit() {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// A number with as many places as are worth reading: `0.031`, `1.31`, `11.5`, `120`.
@@ -131,8 +117,6 @@ mod tests {
     #[test]
     fn numbers_are_written_as_people_read_them() {
         let cases = [
-            (count(999.4), "999"),
-            (count(12_345_678.0), "12,345,678"),
             (number(0.0312), "0.03"),
             (number(11.46), "11.5"),
             (number(1200.0), "1,200"),

@@ -6,8 +6,8 @@
 
 use crate::api::{AttemptStatus, Invalid, TrialStatus, clip, millis, moment};
 use crate::decision::{
-    Attempt, CanaryFact, Effect, Facts, Judged, Mark, Millis, Outcome, Percent, Plan, Reason, Record, Revision,
-    RouteFact, SafeTarget, Split, Stage, State, WorkloadFact, decide,
+    Attempt, Facts, Judged, Mark, Millis, Outcome, Percent, Plan, Reason, Record, Revision, SafeTarget, Stage, State,
+    decide,
 };
 use crate::routers::Course;
 
@@ -76,7 +76,6 @@ impl Trialled {
     /// # Errors
     /// When the status was not written by us.
     pub fn read(status: &TrialStatus) -> Result<Self, Invalid> {
-        let reason = Reason::ALL.iter().find(|reason| reason.word() == status.reason);
         let unknown = || Invalid::new("status.trial.reason", &status.reason, "a reason of ours");
         Ok(Self {
             stable: status.stable.clone(),
@@ -84,7 +83,7 @@ impl Trialled {
             weight: status.weight,
             told: Told {
                 outcome: status.decision,
-                reason: *reason.ok_or_else(unknown)?,
+                reason: Reason::from_word(&status.reason).ok_or_else(unknown)?,
                 rule: status.rule.clone(),
                 at: millis("status.trial.at", &status.at)?,
             },
@@ -120,7 +119,7 @@ pub fn follow(plan: &Plan, (known, epoch): (Option<&Trialled>, i64), course: &Co
     }
     if course.aborted {
         let rule = "whoever moves the traffic went back to stable";
-        trial.attempt = moved(&trial.attempt, Stage::Rejected(Reason::ForeignEdit), now);
+        trial.attempt = trial.attempt.entered(Stage::Rejected(Reason::ForeignEdit), now);
         trial.told = Told::new(Outcome::Abort, Reason::ForeignEdit, rule, now);
         trial.weight = 0;
         return Some(trial);
@@ -134,7 +133,7 @@ pub fn follow(plan: &Plan, (known, epoch): (Option<&Trialled>, i64), course: &Co
         .iter()
         .position(|step| i64::from(step.weight) == course.weight);
     if let Some(step) = step {
-        trial.attempt = moved(&trial.attempt, Stage::Stepping(step), now);
+        trial.attempt = trial.attempt.entered(Stage::Stepping(step), now);
         trial.told = Told::waits(Reason::TooFew, now);
     } else {
         let steps: Vec<_> = plan
@@ -147,7 +146,7 @@ pub fn follow(plan: &Plan, (known, epoch): (Option<&Trialled>, i64), course: &Co
             course.weight,
             steps.join(", ")
         );
-        trial.attempt = moved(&trial.attempt, Stage::Preparing, now);
+        trial.attempt = trial.attempt.entered(Stage::Preparing, now);
         trial.told = Told::new(Outcome::Hold, Reason::Invalid, rule, now);
     }
     Some(trial)
@@ -182,27 +181,16 @@ fn ended(known: &Trialled, course: &Course, now: Millis) -> Trialled {
     let mut trial = known.clone();
     if trial.attempt.revision.0 == course.stable {
         if trial.told.reason != Reason::Completed {
-            trial.attempt = moved(&trial.attempt, Stage::Preparing, now);
+            trial.attempt = trial.attempt.entered(Stage::Preparing, now);
             trial.weight = 100;
             trial.told = Told::new(Outcome::Promote, Reason::Completed, Reason::Completed.sentence(), now);
         }
     } else if trial.told.outcome != Outcome::Abort {
-        trial.attempt = moved(&trial.attempt, Stage::Rejected(Reason::Reverted), now);
+        trial.attempt = trial.attempt.entered(Stage::Rejected(Reason::Reverted), now);
         trial.weight = 0;
         trial.told = Told::new(Outcome::Abort, Reason::Reverted, Reason::Reverted.sentence(), now);
     }
     trial
-}
-
-fn moved(attempt: &Attempt, stage: Stage, now: Millis) -> Attempt {
-    Attempt {
-        stage,
-        since: now,
-        window: None,
-        scaling: None,
-        hold: None,
-        ..attempt.clone()
-    }
 }
 
 /// What one look comes to.
@@ -228,18 +216,14 @@ pub fn look(plan: &Plan, trial: &Trialled, judged: Option<Judged>, now: Millis) 
             wake_at: None,
         };
     };
-    let facts = facts(plan, trial, (step, judged));
+    let facts = Facts::at_step(mark(plan, &trial.attempt, step), judged);
     let state = State {
         proven: Some(Revision(trial.stable.clone())),
         epoch: trial.attempt.epoch,
         attempt: Some(trial.attempt.clone()),
     };
     let decision = decide(plan, &state, &facts, now);
-    let written = decision.effects.iter().find_map(|effect| match effect {
-        Effect::Write(mark) => Some(&mark.record),
-        _ => None,
-    });
-    let Some(written) = written else {
+    let Some(written) = decision.written().map(|mark| mark.record.clone()) else {
         waits(
             &mut next,
             (decision.state.attempt, decision.reason),
@@ -259,14 +243,11 @@ pub fn look(plan: &Plan, trial: &Trialled, judged: Option<Judged>, now: Millis) 
             wake_at: None,
         };
     }
-    let record = Record {
-        step,
-        ..written.clone()
-    };
+    let record = Record { step, ..written };
     next.attempt.decisions = next.attempt.decisions.saturating_add(1);
     next.told = Told::new(record.outcome, record.reason, &record.rule, now);
     if record.outcome == Outcome::Abort {
-        next.attempt = moved(&next.attempt, Stage::Rejected(record.reason), now);
+        next.attempt = next.attempt.entered(Stage::Rejected(record.reason), now);
     }
     Look {
         trial: next,
@@ -295,11 +276,10 @@ fn waits(next: &mut Trialled, (attempt, reason): (Option<Attempt>, Reason), judg
     }
 }
 
-/// The world as the mover has made it: the route says what it did, and the pods are its own care.
-fn facts(plan: &Plan, trial: &Trialled, (step, judged): (usize, Option<Judged>)) -> Facts {
-    let attempt = &trial.attempt;
+/// What the mover's route says: it stands at this step.
+fn mark(plan: &Plan, attempt: &Attempt, step: usize) -> Mark {
     let weight = plan.weight_at(step);
-    let mark = Mark {
+    Mark {
         epoch: attempt.epoch,
         fenced: false,
         step,
@@ -319,32 +299,6 @@ fn facts(plan: &Plan, trial: &Trialled, (step, judged): (usize, Option<Judged>))
             policy_hash: plan.policy_hash.clone(),
             by: None,
         },
-    };
-    Facts {
-        leader: true,
-        suspended: false,
-        deleted: false,
-        workload: Some(WorkloadFact {
-            template: attempt.revision.clone(),
-            held: true,
-            released: false,
-            rolled_out: false,
-            adopted: true,
-        }),
-        routes: vec![RouteFact {
-            split: Split::At(weight),
-            mark: Some(mark),
-            programmed: true,
-        }],
-        canary: CanaryFact {
-            revision: Some(attempt.revision.clone()),
-            ready: 1,
-            exists: true,
-            ..CanaryFact::default()
-        },
-        preflight: None,
-        judged,
-        request: None,
     }
 }
 

@@ -15,7 +15,9 @@ use serde_json::json;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{AnalysisStatus, Arms, CanaryAnalysis, CanaryAnalysisSpec, Condition, DecisionEntry, Invalid, labels};
+use crate::api::{
+    AnalysisStatus, Arms, CanaryAnalysis, CanaryAnalysisSpec, Condition, DecisionEntry, Invalid, kept_times, labels,
+};
 use crate::decision::{Judged, Millis, Record};
 use crate::routers::{Rollout, external};
 use crate::trial::Trial;
@@ -326,17 +328,7 @@ fn conditions(
         )),
         Err(invalid) => Some(("Invalid", invalid)),
     };
-    let condition = |type_: &str, is: bool, why: (&str, &str)| {
-        let mut made = Condition::new(type_, is, generation, now, why);
-        let before = status
-            .conditions
-            .iter()
-            .find(|before| before.type_ == type_ && before.status == made.status);
-        if let Some(before) = before {
-            made.last_transition_time = before.last_transition_time.clone();
-        }
-        made
-    };
+    let condition = |type_: &str, is: bool, why: (&str, &str)| Condition::new(type_, is, generation, now, why);
     let made = match &wrong {
         None => vec![condition(
             "Ready",
@@ -348,7 +340,7 @@ fn conditions(
             condition("Stalled", true, (reason, message)),
         ],
     };
-    status.conditions = made;
+    status.conditions = kept_times(made, &status.conditions);
 }
 
 /// Whether a status says enough that is new to be written now.

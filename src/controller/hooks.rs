@@ -2,9 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use axum_server::tls_rustls::RustlsConfig;
 use kube::Client;
 use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::mpsc;
@@ -16,20 +15,13 @@ use crate::routers::Rollout;
 use crate::serve::decisions::{self, Records};
 use crate::serve::{Callers, ServeError, Server};
 
-use super::certificate::Certificate;
 use super::context::Context;
 use super::external;
 use super::judge::Judge;
 use super::memory::GateKey;
 use super::objects::Gate;
 use super::run::Scope;
-use super::webhook;
-
-/// How often the certificate is looked at.
-const AGAIN: Duration = Duration::from_secs(30);
-
-/// The same until there is one.
-const SOON: Duration = Duration::from_secs(2);
+use super::shown;
 
 /// What brings the Secret.
 const FILE: &str = "config/install/1-access.yaml";
@@ -165,49 +157,12 @@ impl Hooks {
         (book, filled): (Book, impl Future<Output = ()>),
         stop: CancellationToken,
     ) -> Result<(), ServeError> {
-        let first = async {
-            filled.await;
-            self.first().await
-        };
-        let Some((tls, certificate)) = stop.run_until_cancelled(first).await else {
+        if stop.run_until_cancelled(filled).await.is_none() {
             return Ok(());
-        };
-        tracing::info!(address = %server.address(), host = certificate.host, "decisions are served");
+        }
         let router = decisions::router(Arc::new(book), Callers::new(self.client.clone()));
-        let kept = stop
-            .clone()
-            .run_until_cancelled_owned(self.keep(tls.clone(), certificate));
-        let (served, _) = tokio::join!(server.run_tls(tls, router, stop), kept);
-        served
-    }
-
-    async fn first(&self) -> (RustlsConfig, Certificate) {
-        loop {
-            match self.certificate().await {
-                Ok(ready) => return ready,
-                Err(trouble) => tracing::warn!(%trouble, "decisions are not served yet"),
-            }
-            tokio::time::sleep(SOON).await;
-        }
-    }
-
-    /// Looks again and again, and shows a new certificate when there is one.
-    async fn keep(&self, shown: RustlsConfig, mut certificate: Certificate) {
-        loop {
-            tokio::time::sleep(AGAIN).await;
-            match self.certificate().await {
-                Ok((tls, new)) if new != certificate => {
-                    shown.reload_from_config(tls.get_inner());
-                    certificate = new;
-                }
-                Ok(_) => {}
-                Err(trouble) => tracing::warn!(%trouble, "decisions are served as before"),
-            }
-        }
-    }
-
-    async fn certificate(&self) -> Result<(RustlsConfig, Certificate), webhook::Trouble> {
         let place = (self.namespace.as_str(), labels::HOOKS, FILE);
-        webhook::certificate(&self.client, place, &self.host, SystemTime::now()).await
+        let look = || Box::pin(shown::certificate(&self.client, place, &self.host, SystemTime::now()));
+        shown::serve("the hooks' listener", (server, router), (look, || {}), stop).await
     }
 }

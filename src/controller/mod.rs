@@ -40,5 +40,6 @@ mod answers;
 mod apply;
 mod guard;
 mod report;
+mod shown;
 mod survey;
 mod workload;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kube::Resource;
 
-use crate::decision::{Attempt, Decision, Effect, Facts, Outcome, Percent, Reading, Reason, Record, Stage, Verdict};
+use crate::decision::{Attempt, Decision, Facts, Outcome, Percent, Reading, Reason, Stage, Verdict};
 use crate::github::{self, ReportState};
 
 use super::context::Context;
@@ -35,7 +35,7 @@ pub async fn tell(
             .events
             .held(&gate, decision.state.epoch, 0, Reason::Unheld, &text);
     }
-    let record = written(decision);
+    let record = decision.written().map(|mark| mark.record.clone());
     if let Some(record) = &record {
         context.audit.record(&subject.key.namespace, &subject.key.name, record);
         if record.outcome == Outcome::Abort
@@ -64,14 +64,6 @@ pub async fn tell(
         rule = record.as_ref().map(|record| record.rule.as_str()),
         "decided"
     );
-}
-
-/// The record of the write of this pass, if there was one.
-fn written(decision: &Decision) -> Option<Record> {
-    decision.effects.iter().find_map(|effect| match effect {
-        Effect::Write(mark) => Some(mark.record.clone()),
-        _ => None,
-    })
 }
 
 /// Why a release waits; nothing when it does not.
@@ -156,7 +148,7 @@ fn deciding(readings: &[Reading]) -> Option<&Reading> {
 /// The reason's word, with the metric or the person behind it.
 fn why(decision: &Decision, reading: Option<&Reading>) -> String {
     let word = decision.reason.word();
-    let by = written(decision).and_then(|record| record.by);
+    let by = decision.written().and_then(|mark| mark.record.by.clone());
     let metric = reading
         .filter(|_| is_measured(decision.reason) || decision.reason == Reason::EvidenceDeadline)
         .map(|reading| reading.metric.clone());

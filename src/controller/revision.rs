@@ -39,12 +39,7 @@ pub(super) fn digest(value: &Value) -> String {
     // A JSON value always has a canonical form; if the library ever disagrees, its plain form is
     // still the same for the same value.
     let bytes = serde_json_canonicalizer::to_vec(value).unwrap_or_else(|_| value.to_string().into_bytes());
-    let hash = Sha256::digest(bytes);
-    let digits = hash.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits
-        .take(DIGITS)
-        .filter_map(|digit| char::from_digit(digit.into(), 16))
-        .collect()
+    format!("{:.DIGITS$x}", Sha256::digest(bytes))
 }
 
 fn essence(template: &Value) -> Value {

@@ -4,7 +4,7 @@ use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use crate::api::{AnalysisRef, Condition, GateStatus, Invalid, ReleaseGate, StageWord, clipped};
+use crate::api::{AnalysisRef, Condition, GateStatus, Invalid, ReleaseGate, StageWord, clipped, kept_times};
 use crate::decision::{Attempt, Decision, Effect, Facts, Millis, Outcome, Reason, Stage, State};
 
 use super::context::{Context, Error};
@@ -143,8 +143,7 @@ fn due(
 
 /// Whether a weight was written in this pass: the status only tells of it, and may come later.
 fn moves(decision: &Decision) -> bool {
-    let writes = |effect: &Effect| matches!(effect, Effect::Write(_));
-    decision.effects.iter().any(writes)
+    decision.written().is_some()
 }
 
 /// The stage that a status tells.
@@ -181,11 +180,9 @@ fn ordinary(known: &Known, state: &State, reason: Reason, brief: bool) -> bool {
         .as_ref()
         .is_some_and(|(_, written)| core(written) == core(state));
     let shown = known.shown.as_ref().and_then(|shown| shown.reason.clone());
-    let before = Reason::ALL
-        .iter()
-        .find(|reason| Some(reason.word()) == shown.as_deref());
+    let before = shown.as_deref().and_then(Reason::from_word);
     let waits = reason.is_ordinary() || reason == Reason::NoEvidence && brief;
-    same && waits && before.is_some_and(|before| before.is_ordinary())
+    same && waits && before.is_some_and(Reason::is_ordinary)
 }
 
 /// Whether a refused release has just been put away: the pass that follows at once says so, in one
@@ -386,21 +383,8 @@ fn conditions(subject: &Subject<'_>, decision: &Decision, message: &str, now: Mi
         let waits = decision.outcome == Outcome::Hold || refused;
         wanted.push(condition("Held", waits, generation, now, why));
     }
-    let before = subject
-        .gate
-        .status
-        .as_ref()
-        .map(|status| status.conditions.clone())
-        .unwrap_or_default();
-    for condition in &mut wanted {
-        let same = before
-            .iter()
-            .find(|old| old.type_ == condition.type_ && old.status == condition.status);
-        if let Some(same) = same {
-            condition.last_transition_time = same.last_transition_time.clone();
-        }
-    }
-    wanted
+    let before = subject.gate.status.as_ref();
+    kept_times(wanted, before.map_or(&[], |status| status.conditions.as_slice()))
 }
 
 fn condition(type_: &str, is: bool, generation: i64, now: Millis, (reason, message): (Reason, &str)) -> Condition {

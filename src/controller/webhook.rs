@@ -4,13 +4,12 @@
 //! Nothing here is a step of a release: each write brings one of two objects, both by name, to
 //! what it has to be, by compare-and-swap, and doing it twice does nothing.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use axum_server::tls_rustls::RustlsConfig;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, WebhookClientConfig};
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -21,12 +20,7 @@ use crate::serve::{self, Health, Part, ServeError, Server, hold};
 
 use super::certificate::Certificate;
 use super::context::{Error, bounded};
-
-/// How often certificate and configuration are looked at: someone may have replaced either.
-const AGAIN: Duration = Duration::from_secs(30);
-
-/// The same until it is served.
-const SOON: Duration = Duration::from_secs(2);
+use super::shown::{self, Trouble};
 
 /// What brings the webhook's objects.
 const FILE: &str = "config/before-1.36/2-admission.yaml";
@@ -96,26 +90,6 @@ fn configurations(client: &Client) -> Api<MutatingWebhookConfiguration> {
     Api::all(client.clone())
 }
 
-/// Why the webhook cannot be served yet, or not be brought up to date.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Trouble {
-    /// Part of the installation is missing.
-    #[error("{0} is missing, or we may not read it; apply {1}")]
-    Missing(&'static str, &'static str),
-    /// The configuration does not say where the webhook is.
-    #[error("MutatingWebhookConfiguration hold.tollgate.dev: clientConfig must name a service, or a url with a host")]
-    Nowhere,
-    /// The API server.
-    #[error("{0}")]
-    Kube(#[from] Error),
-    /// No certificate can be made for the host.
-    #[error("a certificate for the webhook: {0}")]
-    Certificate(#[from] rcgen::Error),
-    /// The certificate cannot be served.
-    #[error("the webhook's new certificate cannot be served: {0}")]
-    Tls(std::io::Error),
-}
-
 /// What keeps the webhook going.
 pub struct Webhook {
     /// For the two objects.
@@ -130,43 +104,9 @@ impl Webhook {
     /// # Errors
     /// When the listener fails.
     pub async fn run(self, server: Server, health: Health, stop: CancellationToken) -> Result<(), ServeError> {
-        let Some((tls, certificate)) = stop.run_until_cancelled(self.first()).await else {
-            return Ok(());
-        };
-        tracing::info!(address = %server.address(), host = certificate.host, "the hold is served as a webhook");
-        health.set(Part::Hold, true);
-        let kept = stop
-            .clone()
-            .run_until_cancelled_owned(self.keep(tls.clone(), certificate));
-        let (served, _) = tokio::join!(server.run_tls(tls, hold::router(), stop), kept);
-        served
-    }
-
-    /// The first certificate; tried until there is one.
-    async fn first(&self) -> (RustlsConfig, Certificate) {
-        loop {
-            match self.pass(SystemTime::now()).await {
-                Ok(ready) => return ready,
-                Err(trouble) => tracing::warn!(%trouble, "the hold's webhook is not served yet"),
-            }
-            tokio::time::sleep(SOON).await;
-        }
-    }
-
-    /// Looks again and again, and shows a new certificate when there is one.
-    async fn keep(&self, shown: RustlsConfig, mut certificate: Certificate) {
-        loop {
-            tokio::time::sleep(AGAIN).await;
-            match self.pass(SystemTime::now()).await {
-                Ok((tls, new)) if new != certificate => {
-                    shown.reload_from_config(tls.get_inner());
-                    certificate = new;
-                    tracing::info!("the hold's webhook has a new certificate");
-                }
-                Ok(_) => {}
-                Err(trouble) => tracing::warn!(%trouble, "the hold's webhook is served as before"),
-            }
-        }
+        let look = || Box::pin(self.pass(SystemTime::now()));
+        let begun = || health.set(Part::Hold, true);
+        shown::serve("the hold's webhook", (server, hold::router()), (look, begun), stop).await
     }
 
     /// Makes a certificate when it is due, and has the API server trust it before it is shown.
@@ -185,7 +125,7 @@ impl Webhook {
         let (at, client) = ours(&configuration).ok_or(Trouble::Nowhere)?;
         let host = host(client).ok_or(Trouble::Nowhere)?;
         let place = (self.namespace.as_str(), labels::WEBHOOK, FILE);
-        let (tls, certificate) = certificate(&self.client, place, &host, now).await?;
+        let (tls, certificate) = shown::certificate(&self.client, place, &host, now).await?;
         let bundle = ByteString(certificate.trusted.clone().into_bytes());
         if client.ca_bundle.as_ref() != Some(&bundle) {
             let patch = json!([
@@ -202,41 +142,6 @@ impl Webhook {
         }
         Ok((tls, certificate))
     }
-}
-
-/// The certificate in a Secret of ours, or a new one when that is due or cannot be served. The
-/// Secret comes from a file that people apply: we may not make one.
-///
-/// # Errors
-/// When there is no Secret, or the API server refuses.
-pub(super) async fn certificate(
-    client: &Client,
-    (namespace, name, file): (&str, &'static str, &'static str),
-    host: &str,
-    now: SystemTime,
-) -> Result<(RustlsConfig, Certificate), Trouble> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let read = bounded("read certificate", api.get_opt(name)).await?;
-    let mut secret = read.ok_or(Trouble::Missing(name, file))?;
-    let before = Certificate::read(&secret);
-    if let Some(good) = before.clone().filter(|known| known.serves(host, now))
-        && let Ok(tls) = tls(&good).await
-    {
-        return Ok((tls, good));
-    }
-    let new = Certificate::make(host, now, before.as_ref())?;
-    let tls = tls(&new).await.map_err(Trouble::Tls)?;
-    secret.data = Some(new.data());
-    let params = PostParams {
-        field_manager: Some(routers::FIELD_MANAGER.into()),
-        ..PostParams::default()
-    };
-    bounded("write certificate", api.replace(name, &params, &secret)).await?;
-    Ok((tls, new))
-}
-
-async fn tls(certificate: &Certificate) -> std::io::Result<RustlsConfig> {
-    RustlsConfig::from_pem(certificate.chain.clone().into(), certificate.key.clone().into()).await
 }
 
 /// Our webhook in the configuration: its place, and where the API server asks.

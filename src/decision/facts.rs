@@ -27,6 +27,44 @@ pub struct Facts {
     pub request: Option<Request>,
 }
 
+impl Facts {
+    /// The world at a step where nothing can be missing but evidence: somebody else moves the
+    /// traffic, or it was moved long ago. The route says what the mark says, its pods are ready,
+    /// and nobody asks for anything.
+    #[must_use]
+    pub fn at_step(mark: Mark, judged: Option<Judged>) -> Self {
+        let revision = mark.record.revision.clone();
+        Self {
+            leader: true,
+            suspended: false,
+            deleted: false,
+            workload: Some(WorkloadFact {
+                template: revision.clone(),
+                held: true,
+                released: false,
+                rolled_out: false,
+                adopted: true,
+            }),
+            routes: vec![RouteFact {
+                split: Split::At(mark.weight),
+                mark: Some(mark),
+                programmed: true,
+            }],
+            canary: CanaryFact {
+                revision: Some(revision),
+                ready: 1,
+                desired: 1,
+                needed: 1,
+                needed_next: 1,
+                exists: true,
+            },
+            preflight: None,
+            judged,
+            request: None,
+        }
+    }
+}
+
 /// The user's Deployment.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone, PartialEq, Eq)]

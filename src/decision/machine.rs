@@ -578,19 +578,3 @@ impl Move {
         }
     }
 }
-
-impl Attempt {
-    /// The attempt in another stage, from now on.
-    pub(super) fn moved(&self, stage: Stage, now: Millis) -> Self {
-        let decisions = self.decisions.saturating_add(1);
-        Self {
-            stage,
-            since: now,
-            window: None,
-            scaling: None,
-            hold: None,
-            decisions,
-            ..self.clone()
-        }
-    }
-}

@@ -18,6 +18,12 @@ macro_rules! reasons {
                 match self { $(Self::$name => stringify!($name),)+ }
             }
 
+            /// The reason of a word; `None` for a word of another version.
+            #[must_use]
+            pub fn from_word(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|reason| reason.word() == word)
+            }
+
             /// One sentence for people.
             #[must_use]
             pub fn sentence(self) -> &'static str {

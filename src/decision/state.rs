@@ -38,6 +38,29 @@ pub struct Attempt {
     pub decisions: i64,
 }
 
+impl Attempt {
+    /// The attempt in another stage, from now on, by a decision of ours.
+    pub(super) fn moved(&self, stage: Stage, now: Millis) -> Self {
+        Self {
+            decisions: self.decisions.saturating_add(1),
+            ..self.entered(stage, now)
+        }
+    }
+
+    /// The attempt in another stage, from now on, whoever moved it there.
+    #[must_use]
+    pub fn entered(&self, stage: Stage, now: Millis) -> Self {
+        Self {
+            stage,
+            since: now,
+            window: None,
+            scaling: None,
+            hold: None,
+            ..self.clone()
+        }
+    }
+}
+
 /// A hold that does not end by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -113,4 +136,15 @@ pub struct Decision {
     pub reason: Reason,
     /// When to look again, even if nothing happens.
     pub wake_at: Option<Millis>,
+}
+
+impl Decision {
+    /// The mark that it writes, when it moves traffic.
+    #[must_use]
+    pub fn written(&self) -> Option<&Mark> {
+        self.effects.iter().find_map(|effect| match effect {
+            Effect::Write(mark) => Some(mark),
+            _ => None,
+        })
+    }
 }

@@ -157,7 +157,7 @@ fn length(time: Millis) -> String {
 mod tests {
     use super::*;
     use crate::decision::simulation::{Judge, World};
-    use crate::decision::{Effect, GapKind, Reading, Verdict, decide};
+    use crate::decision::{GapKind, Reading, Verdict, decide};
 
     #[test]
     fn times_are_told_as_people_write_them() {
@@ -207,10 +207,7 @@ mod tests {
                 ];
             }
             let decision = decide(&world.plan, &world.state, &facts, world.now);
-            if let Some(Effect::Write(mark)) = decision
-                .effects
-                .iter()
-                .find(|effect| matches!(effect, Effect::Write(_)))
+            if let Some(mark) = decision.written()
                 && mark.fenced
             {
                 return (mark.record.reason, mark.record.rule.clone(), status);

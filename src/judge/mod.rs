@@ -64,3 +64,4 @@ pub use analysis::Analysis;
 pub use need::expected;
 pub use plan::{Method, MetricPlan, Past, PlanError, SampleRatioPlan, Settings, Shape};
 pub use quantile::quantile;
+pub use words::{count, grouped};

@@ -5,12 +5,19 @@ use super::outcome::Outcome;
 use super::plan::Shape;
 
 /// A count with separators: `22,870`.
+#[must_use]
 pub fn count(value: f64) -> String {
-    let digits = format!("{:.0}", value.round());
-    let lead = digits.len() % 3;
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && place % 3 == lead {
+    grouped(&format!("{:.0}", value.round()))
+}
+
+/// A decimal number with separators: `-1,204.5` for `-1204.5`.
+#[must_use]
+pub fn grouped(number: &str) -> String {
+    let (sign, unsigned) = number.split_at(usize::from(number.starts_with('-')));
+    let whole = unsigned.find('.').unwrap_or(unsigned.len());
+    let mut text = sign.to_owned();
+    for (place, digit) in unsigned.chars().enumerate() {
+        if place > 0 && place < whole && (whole - place).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -91,6 +98,9 @@ mod tests {
             (count(999.4), "999"),
             (count(1204.0), "1,204"),
             (count(12_345_678.0), "12,345,678"),
+            (count(-12_345.0), "-12,345"),
+            (count(-123.0), "-123"),
+            (grouped("-1204.5001"), "-1,204.5001"),
             (ratio(1.305), "1.30"),
             (ratio(11.46), "11.5"),
             (ratio(1200.0), "1,200"),

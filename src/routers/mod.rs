@@ -146,20 +146,8 @@ fn shortened(name: &str, limit: usize) -> String {
     format!(
         "{}-{}",
         begin.trim_end_matches(['-', '.']),
-        short_hash(name.as_bytes(), HASH)
+        format_args!("{:.HASH$x}", Sha256::digest(name))
     )
-}
-
-/// The first hex digits of the SHA-256.
-fn short_hash(bytes: &[u8], digits: usize) -> String {
-    use std::fmt::Write as _;
-    let mut hex = String::new();
-    for byte in Sha256::digest(bytes) {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-    }
-    hex.truncate(digits);
-    hex
 }
 
 /// What a router may do in the API server: one line of an RBAC rule each.

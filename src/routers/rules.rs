@@ -4,9 +4,10 @@
 //! own weight falls into exact hundredths and everybody else's share stays what it was.
 
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use super::note::{Kept, Original};
-use super::{Error, Pair, short_hash};
+use super::{Error, Pair};
 use crate::decision::Percent;
 
 /// What a rule is multiplied by while it is split.
@@ -381,10 +382,6 @@ fn fingerprint(rule: &Value, slots: &[Slot]) -> String {
         let backends: Value = slots.iter().map(|s| with_weight(&s.item, None)).collect();
         fields.insert("backendRefs".to_owned(), backends);
     }
-    short_hash(
-        serde_json_canonicalizer::to_string(&bare)
-            .unwrap_or_default()
-            .as_bytes(),
-        12,
-    )
+    let bytes = serde_json_canonicalizer::to_vec(&bare).unwrap_or_default();
+    format!("{:.12x}", Sha256::digest(bytes))
 }

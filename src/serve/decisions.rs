@@ -4,7 +4,6 @@
 //! An answer is what is recorded about just that revision, in so many words: promote, hold or
 //! abort. There is no default: whoever asks about something unknown is refused, with what is known.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
@@ -202,11 +201,7 @@ fn answer(kind: &str, (namespace, name): &Place, told: Result<Told, Refusal>) ->
         ..
     } = &told;
     let decided = json!([kind, about, revision, decision, reason, step, weight, since]).to_string();
-    let mut id = String::new();
-    for byte in Sha256::digest(decided.as_bytes()).iter().take(8) {
-        // Writing to a String cannot fail.
-        let _ = write!(id, "{byte:02x}");
-    }
+    let id = format!("{:.16x}", Sha256::digest(decided.as_bytes()));
     let mut body = json!(told);
     body[kind] = json!(about);
     body["decisionId"] = json!(id);

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{CanaryAnalysisSpec, Invalid, Metric, PolicyRule, clip};
 use crate::decision::{Judged, Millis, Reason, Verdict};
+use crate::judge::grouped;
 
 use super::clause::{Clause, Described, Read, Unknown};
 use super::environment::{Environment, Field, Known, Look};
@@ -376,20 +377,5 @@ fn shown(value: f64) -> String {
         _ if size >= 0.001 => 4,
         _ => 6,
     };
-    let text = format!("{value:.places$}");
-    let (whole, rest) = text
-        .split_once('.')
-        .map_or((text.as_str(), ""), |(whole, rest)| (whole, rest));
-    let digits = whole.trim_start_matches('-');
-    let lead = digits.len() % 3;
-    let mut grouped = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && place % 3 == lead {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    let sign = if whole.starts_with('-') { "-" } else { "" };
-    let point = if rest.is_empty() { "" } else { "." };
-    format!("{sign}{grouped}{point}{rest}")
+    grouped(&format!("{value:.places$}"))
 }

@@ -1,7 +1,6 @@
 //! How the durations of both arms are spread around a quantile, where a rule reads one.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -39,12 +38,7 @@ pub(super) fn cut(evidence: Evidence<Tick>, tails: usize) -> (Evidence<Tick>, Op
 pub(super) fn hash(judged: &str, spreads: &BTreeMap<usize, Spread>) -> String {
     // Numbers and lists, which cannot fail to be written.
     let bytes = serde_json_canonicalizer::to_vec(&(judged, spreads)).unwrap_or_default();
-    let mut hex = String::new();
-    for byte in Sha256::digest(&bytes) {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-    }
-    hex
+    format!("{:x}", Sha256::digest(&bytes))
 }
 
 impl Spread {
