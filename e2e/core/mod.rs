@@ -11,6 +11,7 @@
 //! | somebody re-applies the original route | `git`, `edits`, `older::a_foreign_raise_is_undone_and_held` |
 
 mod adoption;
+mod alike;
 mod asks;
 mod attached;
 mod blind;

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 use futures::{Stream, StreamExt as _};
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
+use rand::SeedableRng as _;
+use rand_distr::{Distribution as _, Poisson};
+use rand_pcg::Pcg64;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -32,6 +35,8 @@ struct State {
     rate: f64,
     /// Share of failed requests by service.
     errors: HashMap<String, f64>,
+    /// Where the number of requests and of failures is left to chance.
+    chance: Option<Pcg64>,
     /// Requests so far by service and code.
     counts: BTreeMap<(String, &'static str), f64>,
     routes: BTreeMap<String, Value>,
@@ -55,6 +60,7 @@ impl World {
             space: space.name.clone(),
             rate: 20_000.0,
             errors: HashMap::from(["checkout", "checkout-canary"].map(|name| (name.to_owned(), 0.001))),
+            chance: None,
             counts: BTreeMap::new(),
             routes: BTreeMap::new(),
             weights: vec![],
@@ -93,6 +99,15 @@ impl World {
     pub fn canary_fails(&self, share: f64) {
         self.change(|state| {
             state.errors.insert("checkout-canary".into(), share);
+        });
+    }
+
+    /// From now on every request fails by chance, with the same chance on stable and canary, and by
+    /// chance goes to one of them: the gateway of the rig splits evenly, which a real one need not.
+    pub fn fails_by_chance(&self, share: f64, seed: usize) {
+        self.change(|state| {
+            state.errors.values_mut().for_each(|errors| *errors = share);
+            state.chance = Some(Pcg64::seed_from_u64(u64::try_from(seed).unwrap()));
         });
     }
 
@@ -243,6 +258,10 @@ impl State {
                 [("503", requests), ("500", 0.0)]
             };
             for (code, part) in parts {
+                let part = match &mut self.chance {
+                    Some(chance) if part > 0.0 => Poisson::new(part).unwrap().sample(chance),
+                    _ => part,
+                };
                 *self.counts.entry((name.clone(), code)).or_default() += part;
             }
         }
