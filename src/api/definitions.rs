@@ -252,7 +252,7 @@ mod tests {
             (
                 "half a percent",
                 with("/spec/steps", json!([{"weight": 0.5}, {"weight": 100}])),
-                "expected i64",
+                "it must be a whole number",
             ),
             (
                 "windows crossed",
@@ -365,7 +365,7 @@ mod tests {
             (
                 "an unknown preset",
                 metric(json!({"name": "a", "ratio": {"preset": "gateway-erors"}})),
-                "expected `gateway-errors` or `http-errors`",
+                "it must be `gateway-errors` or `http-errors`",
             ),
             (
                 "a margin that is no percentage",

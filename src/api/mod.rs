@@ -45,6 +45,6 @@ pub use release_gate::{
     Canary, CanaryLabels, GatewayApi, GitHub, ReleaseGate, ReleaseGateSpec, RouteKind, RouteRef, Target, Traffic,
     WorkloadRef,
 };
-pub use strict::parse;
+pub use strict::{UNKNOWN, bounds, form, parse};
 pub use time::{millis, moment};
 pub use units::{Duration, Share};

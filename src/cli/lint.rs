@@ -134,6 +134,10 @@ impl Subject<'_> {
         });
     }
 
+    fn has(&self, rule: &str) -> bool {
+        self.found.iter().any(|finding| finding.rule == rule)
+    }
+
     fn invalid(&mut self, invalid: &Invalid) {
         self.find(
             (Level::Error, "invalid"),
@@ -169,15 +173,25 @@ impl Linter {
                 placed: &placed,
                 found: Vec::new(),
             };
-            match placed.object["kind"].as_str() {
-                Some("ReleaseGate") => self.gate(&mut subject),
-                Some("EvidenceSource") => self.source(&mut subject),
+            let bounds = match placed.object["kind"].as_str() {
+                Some("ReleaseGate") => {
+                    self.gate(&mut subject);
+                    api::bounds::<ReleaseGate>
+                }
+                Some("EvidenceSource") => {
+                    self.source(&mut subject);
+                    api::bounds::<EvidenceSource>
+                }
                 Some("CanaryAnalysis") => {
                     if let Some(analysis) = understood::<api::CanaryAnalysis>(&mut subject) {
                         self.policy(&mut subject, &analysis.spec, ("", ""));
                     }
+                    api::bounds::<api::CanaryAnalysis>
                 }
-                _ => {}
+                _ => continue,
+            };
+            if let (Err(invalid), false) = (bounds(&placed.object), subject.has("invalid")) {
+                subject.invalid(&invalid);
             }
             subject.found.sort_by_key(|finding| finding.line);
             self.findings.extend(subject.found);
@@ -204,7 +218,7 @@ impl Linter {
         match frozen::draft(&gate, asked, (&Revision("lint".to_owned()), 1, 0)) {
             Ok(draft) => self.policy(subject, &draft.spec, (&namespace, &name)),
             // What masks absence is no plain selector: it has been told with better words.
-            Err(_) if subject.found.iter().any(|finding| finding.rule == "masks-absence") => {}
+            Err(invalid) if invalid.field.contains(".metrics[") && subject.has("masks-absence") => {}
             Err(invalid) => subject.invalid(&invalid),
         }
     }
@@ -295,21 +309,14 @@ fn understood<K: kube::CustomResourceExt + serde::de::DeserializeOwned>(subject:
     for _ in 0..MOST_WRONG {
         match api::parse::<K>(&left.object) {
             Ok(object) => return Some(object),
-            Err(invalid) if invalid.value == "an unknown field" => {
+            Err(invalid) if invalid.value == api::UNKNOWN => {
                 subject.invalid(&invalid);
                 if !left.remove(&invalid.field) {
                     return None;
                 }
             }
-            Err(mut invalid) => {
-                // The reader quotes the value that it does not accept, not its place.
-                let quoted = invalid
-                    .value
-                    .split(['`', '"'])
-                    .nth(1)
-                    .and_then(|value| subject.placed.saying(value));
-                invalid.field = quoted.unwrap_or("spec").to_owned();
-                subject.find((Level::Error, "invalid"), &invalid.field, &invalid.value, "");
+            Err(invalid) => {
+                subject.invalid(&invalid);
                 return None;
             }
         }

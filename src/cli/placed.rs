@@ -14,8 +14,6 @@ pub struct Placed {
     pub object: Value,
     /// Lines, from 1, by the field's path like `spec.steps[2].weight`.
     lines: BTreeMap<String, u64>,
-    /// The text of every plain value, by its path.
-    values: BTreeMap<String, String>,
 }
 
 /// Why a file is no YAML.
@@ -40,7 +38,6 @@ pub fn objects(text: &str) -> Result<Vec<Placed>, Unreadable> {
         let mut placed = Placed {
             object: Value::Null,
             lines: BTreeMap::new(),
-            values: BTreeMap::new(),
         };
         placed.object = placed.place("", node);
         placed
@@ -68,16 +65,6 @@ impl Placed {
         }
     }
 
-    /// The path of the first field that says this.
-    #[must_use]
-    pub fn saying(&self, text: &str) -> Option<&str> {
-        let mut found = self
-            .values
-            .iter()
-            .filter(|(path, value)| *value == text && path.starts_with("spec."));
-        found.next().map(|(path, _)| path.as_str())
-    }
-
     /// Takes a field away, so that what else is wrong can be found.
     pub fn remove(&mut self, path: &str) -> bool {
         let Some((parent, name)) = path.rsplit_once('.') else {
@@ -93,11 +80,7 @@ impl Placed {
             .entry(path.to_owned())
             .or_insert_with(|| node.referenced.line());
         match node.value {
-            Node::Plain(value) => {
-                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                self.values.insert(path.to_owned(), text);
-                value
-            }
+            Node::Plain(value) => value,
             Node::List(items) => {
                 let items = items.into_iter().enumerate();
                 Value::Array(
@@ -208,7 +191,6 @@ mod tests {
         }
         assert_eq!(objects[1].line("kind"), 9);
         assert_eq!(first.object["spec"]["steps"][1]["maxWindow"], "1m");
-        assert_eq!(first.saying("1m"), Some("spec.steps[1].maxWindow"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use kube::{Client, Resource};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::api::ReleaseGate;
+use crate::api::{ReleaseGate, form};
 
 /// Reads metadata without managed fields.
 ///
@@ -120,7 +120,7 @@ impl<'de> Deserialize<'de> for Gate {
             status: Value,
         }
         let Whole { metadata, spec, status } = Whole::deserialize(deserializer)?;
-        let parts = serde_json::from_value(spec).and_then(|spec| Ok((spec, serde_json::from_value(status)?)));
+        let parts = form("spec", &spec).and_then(|spec| Ok((spec, form("status", &status)?)));
         Ok(Self(match parts {
             Ok((spec, status)) => Ok(ReleaseGate { metadata, spec, status }),
             Err(error) => Err(Malformed {
