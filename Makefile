@@ -1,7 +1,7 @@
 # The two commands are `make demo` and `make test`; `make help` lists the rest.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help demo demo-down test check unit neighbours deny docs integration e2e bench manifests image judge-bench
+.PHONY: help demo demo-down test check unit neighbours deny docs integration e2e bench manifests image judge-bench judge-docs
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,9 @@ unit: ## Unit, property, model, vector and tidy tests
 
 judge-bench: ## How often the judge is wrong and how fast it is right, beside its peers; LONG=1 for 10,000 releases each
 	cargo run --locked --profile judge --package judge-bench -- $(if $(LONG),--long) $(ARGS)
+
+judge-docs: ## Tables, figures and pictures of the last judge-bench, for docs/
+	cargo run --locked --profile judge --package judge-bench -- --write docs
 
 neighbours: ## What kstatus, Flux and Argo CD make of gates in every state
 	cd e2e/neighbours && CGO_ENABLED=0 GOWORK=off go test ./...

@@ -66,7 +66,7 @@ pub fn measure(mut dice: Dice) -> String {
     let bytes = serde_json::to_string(&all[0]).unwrap().len();
     assert!(passed > 0, "readings were made");
     format!(
-        "\nCounting a tick takes {:.1} µs per metric, saying what it means {:.1} µs; a look at {RELEASES} releases with {} metrics takes {:.0} ms. One such release is stored in {bytes} bytes.\n",
+        "Counting a tick takes {:.1} µs per metric, saying what it means {:.1} µs; a look at {RELEASES} releases with {} metrics takes {:.0} ms. One such release is stored in {bytes} bytes.",
         1e6 * counting / metric_ticks,
         1e6 * judging / metric_ticks,
         plans.len(),

@@ -72,13 +72,13 @@ const FOUND: [(&str, [&str; 3], &str, Measure, f64); 10] = [
         "G6",
         ["W1", "healthy", TO_THE_END],
         "minutes to the end, median",
-        |row| row.time[0],
+        |row| row.time.p50,
         45.0,
     ),
 ];
 
 fn delay(row: &Row) -> Option<Figure> {
-    row.delay[0]
+    row.delay.mean
 }
 
 fn goals() -> Vec<Goal> {
@@ -123,46 +123,72 @@ fn goals() -> Vec<Goal> {
     all
 }
 
-/// A line per goal whose row is there, and how many are missed.
-pub fn check(rows: &[Row], strictness: Strictness) -> (String, usize) {
-    let mut out = String::from(
-        "\n### Goals\n\n| goal | where | what | wanted | measured [95 %] | |\n|---|---|---|---|---|---|\n",
-    );
-    let mut missed = 0;
-    for Goal {
-        number,
-        place,
-        what,
-        measure,
-        least,
-        most,
-    } in goals()
-    {
-        let Some(row) = rows.iter().find(|row| [row.world, row.scenario, row.judge] == place) else {
-            continue;
-        };
-        let nothing = Figure {
-            value: f64::NAN,
-            low: f64::NAN,
-            high: f64::NAN,
-        };
-        let Figure { value, low, high } = measure(row).unwrap_or(nothing);
-        let kept = match strictness {
-            Strictness::Proved => low >= least && high <= most,
-            Strictness::BeyondDoubt => high >= least && low <= most,
-        };
-        missed += usize::from(!kept);
-        let wanted = if least > 0.0 {
+/// A goal whose row is there, and what was measured.
+pub struct Checked {
+    goal: Goal,
+    /// Nothing when nothing was measured, which is no goal kept.
+    figure: Option<Figure>,
+    pub kept: bool,
+}
+
+/// Every goal of which the row is there.
+pub fn check(rows: &[Row], strictness: Strictness) -> Vec<Checked> {
+    let checked = |goal: Goal| {
+        let row = rows.iter().find(|row| row.place() == goal.place)?;
+        let figure = (goal.measure)(row);
+        let kept = figure.is_some_and(|Figure { low, high, .. }| match strictness {
+            Strictness::Proved => low >= goal.least && high <= goal.most,
+            Strictness::BeyondDoubt => high >= goal.least && low <= goal.most,
+        });
+        Some(Checked { goal, figure, kept })
+    };
+    goals().into_iter().filter_map(checked).collect()
+}
+
+impl Checked {
+    pub fn world(&self) -> &str {
+        self.goal.place[0]
+    }
+
+    fn wanted(&self) -> String {
+        let Goal { least, most, .. } = self.goal;
+        if least > 0.0 {
             format!("{least} to {most}")
         } else {
             format!("≤ {most}")
-        };
+        }
+    }
+
+    fn measured(&self) -> String {
+        let said = |Figure { value, low, high }| format!("{value:.4} [{low:.4}, {high:.4}]");
+        self.figure.map_or_else(|| "nothing".into(), said)
+    }
+
+    /// What is broken, in one line.
+    pub fn sentence(&self) -> String {
+        let Goal {
+            number, place, what, ..
+        } = &self.goal;
         let [world, scenario, judge] = place;
-        let said = if kept { "kept" } else { "MISSED" };
+        let (measured, wanted) = (self.measured(), self.wanted());
+        format!("{number}: {world} {scenario}, {judge}: {what} is {measured}, wanted {wanted}")
+    }
+}
+
+/// A line per goal, as Markdown.
+pub fn table(all: &[Checked]) -> String {
+    let mut out = String::from("| goal | where | what | wanted | measured [95 %] | |\n|---|---|---|---|---|---|\n");
+    for checked in all {
+        let Goal {
+            number, place, what, ..
+        } = &checked.goal;
+        let [world, scenario, judge] = place;
+        let said = if checked.kept { "kept" } else { "**MISSED**" };
+        let (wanted, measured) = (checked.wanted(), checked.measured());
         let _ = writeln!(
             out,
-            "| {number} | {world} {scenario}, {judge} | {what} | {wanted} | {value:.4} [{low:.4}, {high:.4}] | {said} |"
+            "| {number} | {world} {scenario}, {judge} | {what} | {wanted} | {measured} | {said} |"
         );
     }
-    (out, missed)
+    out
 }

@@ -1,9 +1,10 @@
 //! How often the judge is wrong and how fast it is right, beside the rules of its peers.
 //!
-//! Seeded and without a network. `judge-bench` runs 500 releases per scenario and fails when a
-//! goal is missed beyond doubt; `judge-bench --long` runs 10,000 and fails when a goal may be
-//! missed; `--releases N` and `--world W1` choose. Tables go to the standard output as Markdown,
-//! all figures to `target/judge-bench.json`.
+//! Seeded and without a network. `judge-bench` runs 500 releases per scenario, prints a line per
+//! world and fails when a goal is missed beyond doubt; `judge-bench --long` runs 10,000, prints all
+//! tables and fails when a goal may be missed; `--tables`, `--releases N` and `--world W1` choose.
+//! All tables and all figures are in `target/judge-bench.md` and `.json` in any case, and
+//! `judge-bench --write docs` makes what is committed of them: the page, the figures, the pictures.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a bench fails by panicking")]
 #![allow(
@@ -21,11 +22,17 @@ mod goals;
 mod latency;
 mod ours;
 mod outcome;
+mod page;
 mod peers;
+mod pictures;
 mod recording;
 mod report;
+mod summary;
+mod vectors;
 mod worlds;
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
 use draw::Dice;
@@ -34,8 +41,8 @@ use latency::Slowness;
 use ours::Setup;
 use outcome::Outcome;
 use recording::Recording;
-use report::Row;
-use worlds::{Nature, Scenario};
+use report::{Results, Row};
+use worlds::{Nature, Scenario, World};
 
 /// Every draw of every run depends on it.
 const SEED: u64 = 20_261_121;
@@ -152,7 +159,7 @@ fn outcomes(judges: usize, releases: u64, release: impl Fn(u64) -> Vec<Outcome> 
     })
 }
 
-fn of_failures(world: &'static str, scenario: &Scenario, releases: u64) -> Vec<Row> {
+fn of_failures(world: &str, scenario: &Scenario, releases: u64) -> Vec<Row> {
     let judges = judges(scenario);
     let place = format!("{world} {}", scenario.name);
     let all = outcomes(judges.len(), releases, |run| {
@@ -163,25 +170,32 @@ fn of_failures(world: &'static str, scenario: &Scenario, releases: u64) -> Vec<R
             .collect()
     });
     let rows = judges.iter().zip(&all);
-    rows.map(|((judge, _), outcomes)| Row::new((world, scenario.name, judge), scenario.onset, outcomes))
+    rows.map(|((judge, _), outcomes)| Row::new([world, scenario.name, judge], scenario.onset, outcomes))
         .collect()
 }
 
-fn of_latency(world: &'static str, slowness: &Slowness, releases: u64) -> Vec<Row> {
+fn of_latency(world: &str, slowness: &Slowness, releases: u64) -> Vec<Row> {
     let names = latency::names();
     let all = outcomes(names.len(), releases, |run| {
         let dice = |place: &str| Dice::new(SEED, &format!("{world} {} {place}", slowness.name), run);
         latency::release(slowness, dice("fixed"), dice("paced"))
     });
     let rows = names.iter().zip(&all);
-    rows.map(|(judge, outcomes)| Row::new((world, slowness.name, judge), 0, outcomes))
+    rows.map(|(judge, outcomes)| Row::new([world, slowness.name, judge], 0, outcomes))
         .collect()
 }
+
+/// Where a run leaves its tables and figures.
+const KEPT: &str = "target/judge-bench";
 
 struct Arguments {
     releases: u64,
     world: Option<String>,
     strictness: Strictness,
+    /// Whether all tables are printed.
+    tables: bool,
+    /// Where to write what is committed of the last run, instead of running.
+    write: Option<PathBuf>,
 }
 
 fn arguments() -> Arguments {
@@ -189,52 +203,100 @@ fn arguments() -> Arguments {
         releases: 500,
         world: None,
         strictness: Strictness::BeyondDoubt,
+        tables: false,
+        write: None,
     };
     let mut given = std::env::args().skip(1);
     while let Some(word) = given.next() {
         match word.as_str() {
-            "--long" => (parsed.releases, parsed.strictness) = (10_000, Strictness::Proved),
+            "--long" => (parsed.releases, parsed.strictness, parsed.tables) = (10_000, Strictness::Proved, true),
+            "--tables" => parsed.tables = true,
             "--releases" => parsed.releases = given.next().and_then(|count| count.parse().ok()).unwrap(),
             "--world" => parsed.world = given.next(),
-            other => panic!("{other:?}: only --long, --releases N and --world W are known"),
+            "--write" => parsed.write = Some(given.next().unwrap().into()),
+            other => {
+                panic!("{other:?}: only --long, --tables, --releases N, --world W and --write DIRECTORY are known")
+            }
         }
     }
     parsed
 }
 
-fn main() {
-    let Arguments {
-        releases,
-        world: chosen,
-        strictness,
-    } = arguments();
-    peers::hold_to_vectors();
-    let (begun, mut rows) = (Instant::now(), Vec::new());
-    println!("Seed {SEED}, {releases} releases per scenario.");
-    let wanted = |id: &str| chosen.as_deref().is_none_or(|chosen| chosen == id);
-    for world in worlds::all().into_iter().filter(|world| wanted(world.id)) {
-        let found: Vec<Row> = if world.id == "W9" {
-            latency::SCENARIOS
-                .iter()
-                .flat_map(|slowness| of_latency(world.id, slowness, releases))
-                .collect()
-        } else {
-            world
-                .scenarios
-                .iter()
-                .flat_map(|scenario| of_failures(world.id, scenario, releases))
-                .collect()
-        };
-        println!("{}", report::table(world.id, world.name, &found));
-        eprintln!("{} after {:.0} s", world.id, begun.elapsed().as_secs_f64());
-        rows.extend(found);
+/// The revision that is run, where there is one.
+fn revision() -> Option<String> {
+    let said = Command::new("git")
+        .args(["describe", "--always", "--dirty"])
+        .output()
+        .ok()?;
+    let text = String::from_utf8(said.stdout).ok()?;
+    (!text.trim().is_empty()).then(|| text.trim().to_owned())
+}
+
+fn of_world(world: &World, releases: u64) -> Vec<Row> {
+    if world.id == "W9" {
+        let scenarios = latency::SCENARIOS.iter();
+        return scenarios
+            .flat_map(|slowness| of_latency(world.id, slowness, releases))
+            .collect();
     }
-    println!("{}", cost::measure(Dice::new(SEED, "cost", 0)));
-    let (text, missed) = goals::check(&rows, strictness);
-    println!("{text}");
-    let figures: Vec<_> = rows.iter().map(report::json).collect();
-    let file = serde_json::json!({"seed": SEED, "releases": releases, "rows": figures});
-    std::fs::create_dir_all("target").unwrap();
-    std::fs::write("target/judge-bench.json", serde_json::to_string_pretty(&file).unwrap()).unwrap();
-    std::process::exit(i32::from(missed > 0));
+    let scenarios = world.scenarios.iter();
+    scenarios
+        .flat_map(|scenario| of_failures(world.id, scenario, releases))
+        .collect()
+}
+
+fn main() {
+    let arguments = arguments();
+    if let Some(into) = &arguments.write {
+        return page::write(&last(), into);
+    }
+    let missed = run(&arguments);
+    std::process::exit(i32::from(missed));
+}
+
+/// Runs all worlds that are asked for; says whether a goal was missed.
+fn run(arguments: &Arguments) -> bool {
+    vectors::hold();
+    let worlds = worlds::all();
+    let mut results = Results {
+        seed: SEED,
+        revision: revision(),
+        releases: arguments.releases,
+        rows: Vec::new(),
+    };
+    println!("{}", summary::head(&results));
+    let wanted = |world: &&World| arguments.world.as_deref().is_none_or(|chosen| chosen == world.id);
+    for world in worlds.iter().filter(wanted) {
+        let found = of_world(world, arguments.releases);
+        results.rows.extend(found);
+        let checked = goals::check(&results.rows, arguments.strictness);
+        println!("{}", summary::of_world(world, &results, &checked));
+        keep(&results, &worlds);
+    }
+    let checked = goals::check(&results.rows, arguments.strictness);
+    if arguments.tables {
+        println!("\n{}\n{}", report::tables(&worlds, &results), goals::table(&checked));
+    }
+    println!("\n{}", cost::measure(Dice::new(SEED, "cost", 0)));
+    let doubt = match arguments.strictness {
+        Strictness::BeyondDoubt => "as far as so few releases can tell",
+        Strictness::Proved => "with their whole intervals",
+    };
+    println!("{}", summary::of_goals(&checked, doubt));
+    println!("All tables: {KEPT}.md. All figures: {KEPT}.json.");
+    checked.iter().any(|goal| !goal.kept)
+}
+
+/// Keeps what was found so far.
+fn keep(results: &Results, worlds: &[World]) {
+    let path = Path::new(KEPT);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path.with_extension("md"), report::tables(worlds, results)).unwrap();
+    std::fs::write(path.with_extension("json"), report::json(results)).unwrap();
+}
+
+/// What the last run has kept.
+fn last() -> Results {
+    let text = std::fs::read_to_string(Path::new(KEPT).with_extension("json")).unwrap();
+    serde_json::from_str(&text).unwrap()
 }

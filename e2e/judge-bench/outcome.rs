@@ -1,6 +1,7 @@
 //! How one release went, and what many of them say together.
 
 use engine::judge::Analysis;
+use serde::{Deserialize, Serialize};
 use statrs::distribution::{Beta, ContinuousCDF as _};
 
 use crate::worlds::{MINUTE, SECONDS, Seen, WEIGHTS};
@@ -47,12 +48,25 @@ impl Outcome {
     }
 }
 
-/// A figure and what it may be with 95 % confidence.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// A figure and what it may be with 95 % confidence. In JSON a list of the three, with six digits.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(from = "[f64; 3]", into = "[f64; 3]")]
 pub struct Figure {
     pub value: f64,
     pub low: f64,
     pub high: f64,
+}
+
+impl From<[f64; 3]> for Figure {
+    fn from([value, low, high]: [f64; 3]) -> Self {
+        Self { value, low, high }
+    }
+}
+
+impl From<Figure> for [f64; 3] {
+    fn from(Figure { value, low, high }: Figure) -> Self {
+        [value, low, high].map(|number| format!("{number:.5e}").parse().unwrap())
+    }
 }
 
 /// A share with its Clopper–Pearson interval.

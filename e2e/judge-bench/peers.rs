@@ -138,44 +138,11 @@ fn multinomial(recording: &Recording) -> Option<usize> {
 }
 
 /// The logarithm of their Bayes factor against the intended share.
-fn bayes([a, b]: [f64; 2], share: f64, concentration: f64) -> f64 {
+pub fn bayes([a, b]: [f64; 2], share: f64, concentration: f64) -> f64 {
     let (own, other) = (concentration * share, concentration * (1.0 - share));
     let mixed = ln_gamma(own + a) + ln_gamma(other + b) - ln_gamma(concentration + a + b);
     let start = ln_gamma(own) + ln_gamma(other) - ln_gamma(concentration);
     mixed - start - a * share.ln() - b * (1.0 - share).ln()
-}
-
-/// Refuses to compare with peers that are not what they should be: holds Bayes factors and
-/// Kayenta's verdicts to golden vectors.
-pub fn hold_to_vectors() {
-    let read = |text: &str| -> serde_json::Value { serde_json::from_str(text).unwrap() };
-    let number = |value: &serde_json::Value| value.as_f64().unwrap();
-    let numbers = |value: &serde_json::Value| value.as_array().unwrap().iter().map(number).collect::<Vec<_>>();
-    let mut compared = 0;
-    let factors = read(include_str!("../../src/judge/vectors/srm_multinomial.json"));
-    for case in factors["cases"].as_array().unwrap() {
-        for row in case["rows_canary_baseline_logbf"].as_array().unwrap() {
-            let row = numbers(row);
-            let found = bayes(
-                [row[0], row[1]],
-                number(&case["target_share"]),
-                number(&case["concentration"]),
-            );
-            assert!(
-                (found - row[2]).abs() <= 1e-9 * row[2].abs().max(1.0),
-                "{found} instead of {}",
-                row[2]
-            );
-            compared += 1;
-        }
-    }
-    let ranks = read(include_str!("../../src/judge/vectors/mannwhitney.json"));
-    for case in ranks["cases"].as_array().unwrap() {
-        let high = mann_whitney::is_high(&numbers(&case["x"]), &numbers(&case["y"]), 1.0);
-        assert_eq!(high, case["kayenta_rule_high"], "{}", case["name"]);
-        compared += 1;
-    }
-    assert!(compared > 160, "only {compared} vectors");
 }
 
 /// The mixture SPRT of the experimentation platforms: a normal difference with plug-in variance.
@@ -184,11 +151,16 @@ fn msprt(recording: &Recording) -> Option<usize> {
     let mut hits = in_step(recording).filter(|(_, [a, n, b, m], _)| {
         let (own, other) = (a / n, b / m);
         let variance = own * (1.0 - own) / n + other * (1.0 - other) / m;
-        let (off, wide) = (own - other, SPREAD * SPREAD);
-        let log = 0.5 * (variance / (variance + wide)).ln() + off * off * wide / (2.0 * variance * (variance + wide));
-        log >= (STEPS / ALPHA).ln() && off > 0.0 && *a >= 1.0
+        let off = own - other;
+        normal(off, variance, SPREAD * SPREAD) >= (STEPS / ALPHA).ln() && off > 0.0 && *a >= 1.0
     });
     hits.next().map(|(at, ..)| at)
+}
+
+/// The logarithm of a normal mixture's ratio to nothing: of a difference with this variance, where the
+/// mixture's own is `wide`.
+pub fn normal(off: f64, variance: f64, wide: f64) -> f64 {
+    0.5 * (variance / (variance + wide)).ln() + off * off * wide / (2.0 * variance * (variance + wide))
 }
 
 /// Wald's test of the true ratio against 1: nobody can be faster.

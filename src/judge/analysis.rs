@@ -5,7 +5,6 @@ use sha2::{Digest as _, Sha256};
 
 use crate::decision::{Evidence, Judged, Millis, Percent, Promote, Reading, Reason, Tick, Verdict};
 
-use super::chain::hex;
 use super::e1::log_average;
 use super::margins::safety_margin;
 use super::metric::{self, Course, Metric};
@@ -274,7 +273,6 @@ impl Analysis {
                 plan,
                 metric,
                 settings: &self.settings,
-                margin: safety_margin(plan, &self.settings, share, metric.baseline(), metric.judged()),
                 share,
                 on_no_harm: on_last || plan.promote == Promote::NoHarm,
                 alpha,
@@ -383,7 +381,7 @@ impl Analysis {
             .metrics
             .iter()
             .fold(Sha256::new(), |sum, metric| sum.chain_update(metric.hash()));
-        hex(&all.finalize())
+        format!("{:x}", all.finalize())
     }
 }
 

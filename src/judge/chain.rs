@@ -3,6 +3,7 @@
 //! Written by hand, because a tick is small, comes for every metric every ten seconds, and the
 //! general way parses it again to sort its keys: that took four fifths of a look.
 
+use libm::fabs;
 use sha2::{Digest as _, Sha256};
 
 use crate::decision::{Arm, Tick};
@@ -12,81 +13,72 @@ const WHOLE: f64 = 1e15;
 
 /// The hash of what came before and of this tick.
 pub fn chained(before: &str, tick: &Tick) -> String {
-    hex(&Sha256::new()
-        .chain_update(before)
-        .chain_update(canonical(tick))
-        .finalize())
-}
-
-/// Lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: [char; 16] = [
-        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
-    ];
-    let halves = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    let mut out = String::with_capacity(2 * bytes.len());
-    out.extend(halves.filter_map(|half| DIGITS.get(usize::from(half))));
-    out
+    let sum = Sha256::new().chain_update(before).chain_update(canonical(tick));
+    format!("{:x}", sum.finalize())
 }
 
 /// The tick with sorted keys, without spaces, numbers as ECMAScript writes them. Its counts are
 /// finite; what is not has no JSON and is left out.
-fn canonical(tick: &Tick) -> String {
+fn canonical(tick: &Tick) -> Vec<u8> {
     let arms = tick.baseline_pods.len() + 2;
-    let mut out = String::with_capacity(64 * (arms + 1));
-    out.push_str("{\"at\":");
+    let mut out = Vec::with_capacity(64 * (arms + 1));
+    out.extend(b"{\"at\":");
     whole(&mut out, tick.at.0);
-    out.push_str(",\"baseline\":");
+    out.extend(b",\"baseline\":");
     arm(&mut out, &tick.baseline);
-    out.push_str(",\"baselinePods\":[");
+    out.extend(b",\"baselinePods\":[");
     list(&mut out, &tick.baseline_pods, arm);
-    out.push_str("],\"canary\":");
+    out.extend(b"],\"canary\":");
     arm(&mut out, &tick.canary);
-    out.push('}');
+    out.push(b'}');
     out
 }
 
-fn arm(out: &mut String, counts: &Arm) {
-    out.push_str("{\"events\":[");
+fn arm(out: &mut Vec<u8>, counts: &Arm) {
+    out.extend(b"{\"events\":[");
     list(out, &counts.events, |out, count| number(out, *count));
-    out.push_str("],\"total\":");
+    out.extend(b"],\"total\":");
     number(out, counts.total);
-    out.push('}');
+    out.push(b'}');
 }
 
-fn list<T>(out: &mut String, items: &[T], write: impl Fn(&mut String, &T)) {
+fn list<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
     for (place, item) in items.iter().enumerate() {
         if place > 0 {
-            out.push(',');
+            out.push(b',');
         }
         write(out, item);
     }
 }
 
-fn number(out: &mut String, value: f64) {
-    #[expect(clippy::cast_possible_truncation, reason = "a whole number far below 2^53")]
-    if libm::trunc(value).total_cmp(&value).is_eq() && libm::fabs(value) < WHOLE {
-        whole(out, value as i64);
+fn number(out: &mut Vec<u8>, value: f64) {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "compared, and then a whole number far below 2^53"
+    )]
+    let (count, same) = (value as i64, value as i64 as f64);
+    if same.total_cmp(&value).is_eq() && fabs(value) < WHOLE {
+        whole(out, count);
     } else {
-        out.push_str(&serde_json_canonicalizer::to_string(&value).unwrap_or_default());
+        out.extend(serde_json_canonicalizer::to_vec(&value).unwrap_or_default());
     }
 }
 
 /// A whole number in decimal, without the machinery of formatting.
-fn whole(out: &mut String, value: i64) {
+fn whole(out: &mut Vec<u8>, value: i64) {
     if value < 0 {
-        out.push('-');
+        out.push(b'-');
     }
-    let (mut rest, mut scale) = (value.unsigned_abs(), 1_u64);
-    while rest / scale >= 10 {
-        scale *= 10;
+    digits(out, value.unsigned_abs());
+}
+
+fn digits(out: &mut Vec<u8>, value: u64) {
+    if value >= 10 {
+        digits(out, value / 10);
     }
-    while scale > 0 {
-        // a digit, so it fits
-        out.push(char::from(b'0' + u8::try_from(rest / scale).unwrap_or_default()));
-        rest %= scale;
-        scale /= 10;
-    }
+    // a digit, so it fits
+    out.push(b'0' + u8::try_from(value % 10).unwrap_or_default());
 }
 
 #[cfg(test)]
@@ -111,23 +103,23 @@ mod tests {
             at in 0..4_000_000_000_000_i64,
         ) {
             let tick = Tick { at: Millis(at), canary, baseline, baseline_pods };
-            prop_assert_eq!(canonical(&tick), serde_json_canonicalizer::to_string(&tick).unwrap());
+            prop_assert_eq!(canonical(&tick), serde_json_canonicalizer::to_vec(&tick).unwrap());
         }
     }
 
     #[test]
     fn whole_numbers_are_written_as_they_are() {
         for value in [0, 7, 10, 99, 100, 1_795_276_960_000, -1, -10, i64::MAX, i64::MIN] {
-            let mut out = String::new();
+            let mut out = Vec::new();
             whole(&mut out, value);
-            assert_eq!(out, value.to_string());
+            assert_eq!(out, value.to_string().into_bytes());
         }
     }
 
     #[test]
     fn a_negative_nothing_is_nothing() {
-        let mut out = String::new();
+        let mut out = Vec::new();
         number(&mut out, -0.0);
-        assert_eq!(out, "0");
+        assert_eq!(out, b"0");
     }
 }

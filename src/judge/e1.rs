@@ -13,6 +13,7 @@
 //! `e^u − 1` helps. Clumps of at most φ events keep it exact when the exponent is divided by φ.
 //! Grid and weights centre on twice the rate, between 1.1 and 55 times.
 
+use std::cell::OnceCell;
 use std::sync::LazyLock;
 
 use libm::{exp, expm1, log, log1p};
@@ -32,15 +33,35 @@ const CENTRE: f64 = 0.7;
 /// A little more than the logarithm of the parts of a process: its bets and its cash.
 const LN_PARTS: f64 = 2.565;
 
-/// One alternative: its distance from the null and the logarithm of its weight.
+/// One alternative: where it lies and the logarithm of its weight.
 #[derive(Debug, Clone, Copy)]
 pub struct Bet {
-    /// Distance, as logarithm of a ratio; above 0.
-    pub distance: f64,
     /// Logarithm of the share of the capital that is bet on it.
     pub log_weight: f64,
-    /// `e^x − 1` of the distance on either side, as a process has them many times a second.
-    expm1: [f64; 2],
+    /// Where it lies above the margin, and as far below it.
+    places: [Place; 2],
+}
+
+/// An alternative on one side of a margin, with the exponentials that every tick asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// Logarithm of the alternative's ratio to the null.
+    pub x: f64,
+    /// `e^x`.
+    pub exp: f64,
+    expm1: f64,
+}
+
+impl Place {
+    /// The alternative at `x`.
+    #[must_use]
+    pub fn at(x: f64) -> Self {
+        Self {
+            x,
+            exp: exp(x),
+            expm1: expm1(x),
+        }
+    }
 }
 
 /// The alternatives, nearest first. Their weights add up to 1.
@@ -56,9 +77,8 @@ pub static BETS: LazyLock<[Bet; GRID]> = LazyLock::new(|| {
     };
     let sum = log_sum_exp(distances.iter().map(|distance| bent(*distance)));
     distances.map(|distance| Bet {
-        distance,
         log_weight: bent(distance) - sum,
-        expm1: [expm1(distance), expm1(-distance)],
+        places: [Place::at(distance), Place::at(-distance)],
     })
 });
 
@@ -84,44 +104,79 @@ pub struct Margin {
 }
 
 impl Margin {
-    /// The logarithm of an alternative's ratio to the null.
+    /// Where a bet lies on this side.
     #[must_use]
-    pub fn towards(&self, distance: f64) -> f64 {
+    pub const fn place<'a>(&self, bet: &'a Bet) -> &'a Place {
+        let [above, below] = &bet.places;
         match self.side {
-            Side::Higher => distance,
-            Side::Lower => -distance,
+            Side::Higher => above,
+            Side::Lower => below,
         }
     }
 
-    /// `u` and `ln D`: what one event of the canary and one of the baseline are worth to the
-    /// alternative at `x`, in natural logarithms, when the arms make `n` and `m` requests.
+    /// What E1 stakes on an alternative when the arms make `n` and `m` requests.
     #[must_use]
-    pub fn stakes(&self, x: f64, n: f64, m: f64) -> (f64, f64) {
-        self.stakes_of((x, expm1(x)), n, m)
-    }
-
-    fn stakes_of(&self, (x, expm1): (f64, f64), n: f64, m: f64) -> (f64, f64) {
-        let log_d = -log1p(n * self.ratio * expm1 / (self.ratio * n + m));
-        (x + log_d, log_d)
-    }
-
-    /// A bet's place on this side, and `e^x − 1` there.
-    const fn place(&self, bet: &Bet) -> (f64, f64) {
-        match self.side {
-            Side::Higher => (bet.distance, bet.expm1[0]),
-            Side::Lower => (-bet.distance, bet.expm1[1]),
-        }
-    }
-
-    /// What a tick is worth to a bet.
-    fn gain(&self, bet: &Bet, counts: &Counts) -> f64 {
-        let (u, log_d) = self.stakes_of(self.place(bet), counts.n, counts.m);
-        let extra = if self.extra > 0.0 {
-            self.extra * counts.n * expm1(u)
+    #[inline]
+    pub fn stake(&self, place: &Place, [n, m]: [f64; 2]) -> Stake {
+        let log_d = -log1p(n * self.ratio * place.expm1 / (self.ratio * n + m));
+        let u = place.x + log_d;
+        let exposure = if self.extra > 0.0 {
+            self.extra * n * expm1(u)
         } else {
             0.0
         };
-        counts.a * u + counts.b * log_d - extra
+        Stake {
+            canary: u,
+            baseline: log_d,
+            exposure,
+        }
+    }
+}
+
+/// What a tick is worth to an alternative, in natural logarithms: `u` and `ln D` of the formula.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Stake {
+    /// Won with every event of the canary.
+    pub canary: f64,
+    /// Won with every event of the baseline.
+    pub baseline: f64,
+    /// Lost by the canary's requests alone, where the margin has an absolute part.
+    pub exposure: f64,
+}
+
+/// A margin and the requests of a tick. What E1 stakes depends on these alone, and so is computed
+/// once for all tails of the tick, and not at all where E2 plays them.
+#[derive(Debug)]
+pub struct Round<'a> {
+    margin: &'a Margin,
+    requests: [f64; 2],
+    stakes: OnceCell<[Stake; GRID]>,
+}
+
+impl<'a> Round<'a> {
+    /// Nothing is computed before it is played. `requests` are the canary's and the baseline's.
+    #[must_use]
+    pub const fn new(margin: &'a Margin, requests: [f64; 2]) -> Self {
+        Self {
+            margin,
+            requests,
+            stakes: OnceCell::new(),
+        }
+    }
+
+    fn stakes(&self) -> &[Stake; GRID] {
+        self.stakes.get_or_init(|| {
+            let mut stakes = [Stake::default(); GRID];
+            for (stake, bet) in stakes.iter_mut().zip(BETS.iter()) {
+                *stake = self.margin.stake(self.margin.place(bet), self.requests);
+            }
+            stakes
+        })
+    }
+
+    /// Whether both arms made requests; else there is nothing to compare.
+    fn is_comparable(&self) -> bool {
+        self.requests.iter().all(|requests| *requests > 0.0)
     }
 }
 
@@ -178,21 +233,24 @@ impl Process {
         }
     }
 
-    /// Plays one tick against the margin. `phi` is the dispersion, 1 or more; `share` is the
-    /// baseline's share of events where E2 is to be played instead (see [`e2::share`]).
-    pub fn play(&mut self, margin: &Margin, counts: &Counts, phi: f64, share: Option<f64>) {
-        if !counts.comparable() {
+    /// Plays one tick: the events of canary and baseline. `phi` is the dispersion, 1 or more;
+    /// `share` is the baseline's share of events where E2 is to be played instead (see
+    /// [`e2::share`]).
+    pub fn play(&mut self, round: &Round, events: [f64; 2], phi: f64, share: Option<f64>) {
+        if !round.is_comparable() {
             return;
         }
-        for (wealth, bet) in self.logs.iter_mut().zip(BETS.iter()) {
-            let gain = match share {
-                Some(share) => {
-                    let x = margin.towards(bet.distance);
-                    e2::Worth::new(margin, x, share, [counts.n, counts.m]).of(counts)
-                }
-                None => margin.gain(bet, counts),
-            };
-            *wealth += gain / phi;
+        if let Some(share) = share {
+            let Round { margin, requests, .. } = round;
+            for (wealth, bet) in self.logs.iter_mut().zip(BETS.iter()) {
+                let worth = e2::Worth::new(margin, margin.place(bet), share, *requests);
+                *wealth += worth.of(events, *requests) / phi;
+            }
+            return;
+        }
+        let [a, b] = events;
+        for (wealth, stake) in self.logs.iter_mut().zip(round.stakes()) {
+            *wealth += (a * stake.canary + b * stake.baseline - stake.exposure) / phi;
         }
     }
 

@@ -10,9 +10,9 @@
 //!
 //! After Turner, Ly and Grünwald, "Generic E-variables for exact sequential k-sample tests".
 
-use libm::{exp, log};
+use libm::log;
 
-use super::e1::{Counts, Margin};
+use super::e1::{Margin, Place};
 
 /// Baseline requests before a share is known well enough to bet on.
 const KNOWN: f64 = 500.0;
@@ -38,13 +38,13 @@ pub struct Worth {
 }
 
 impl Worth {
-    /// The alternative at `x`, as logarithm of the odds' ratio, when the baseline's share is
-    /// taken to be `share` and the arms make `n` and `m` requests.
+    /// The alternative at this place, as ratio of the odds, when the baseline's share is taken to
+    /// be `share` and the arms make `n` and `m` requests.
     #[must_use]
-    pub fn new(margin: &Margin, x: f64, share: f64, [n, m]: [f64; 2]) -> Self {
+    pub fn new(margin: &Margin, place: &Place, share: f64, [n, m]: [f64; 2]) -> Self {
         let [kept, kept_of_baseline] = [1.0 / margin.ratio, margin.ratio].map(|kept| kept.min(1.0));
         let share = share * kept_of_baseline;
-        let odds = share / (1.0 - share) * exp(x);
+        let odds = share / (1.0 - share) * place.exp;
         let bet = odds / (1.0 + odds);
         let common = (n * bet + m * share) / (n + m);
         let worth = |share: f64, kept: f64| {
@@ -57,10 +57,10 @@ impl Worth {
         }
     }
 
-    /// What a tick is worth.
+    /// What a tick with these events among so many requests is worth, of canary and baseline.
     #[must_use]
-    pub fn of(&self, counts: &Counts) -> f64 {
+    pub fn of(&self, [a, b]: [f64; 2], [n, m]: [f64; 2]) -> f64 {
         let arm = |worth: [f64; 2], events: f64, total: f64| events * worth[0] + (total - events) * worth[1];
-        arm(self.canary, counts.a, counts.n) + arm(self.baseline, counts.b, counts.m)
+        arm(self.canary, a, n) + arm(self.baseline, b, m)
     }
 }

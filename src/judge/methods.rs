@@ -3,7 +3,7 @@
 
 use crate::decision::{Arm, Evidence, Judged, Millis, Promote, Reason, Tick, Verdict};
 
-use super::e1::{Counts, Margin, Process, Side};
+use super::e1::{Margin, Process, Round, Side};
 use super::world::{Dice, WEIGHTS, errors, percents, ratio_tick};
 use super::{Analysis, Method, MetricPlan, SampleRatioPlan, Settings, Shape};
 
@@ -346,7 +346,7 @@ fn shares_of_a_third_are_judged_with_far_fewer_requests_than_rare_events_would_n
     let mut process = Process::new();
     process.stake(1.0);
     let proved = |_: &i64| {
-        process.play(&margin, &Counts { a, n, b, m }, 1.0, None);
+        process.play(&Round::new(&margin, [n, m]), [a, b], 1.0, None);
         process.log_e() >= libm::log(20.0)
     };
     let rare = (1..600).find(proved).expect("safe");

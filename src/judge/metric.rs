@@ -6,9 +6,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::decision::{Gap, GapKind, Millis, Tick};
 
-use super::chain::{chained, hex};
+use super::chain::chained;
 use super::dispersion::Dispersion;
-use super::e1::{Counts, Margin, Process, log_average};
+use super::e1::{Counts, Margin, Process, Round, log_average};
 use super::e2;
 use super::interval::Likelihood;
 use super::limit::Windows;
@@ -147,7 +147,7 @@ impl Metric {
             window: None,
             windows: None,
             unvisited: false,
-            hash: hex(&Sha256::digest(plan.name.as_bytes())),
+            hash: format!("{:x}", Sha256::digest(plan.name.as_bytes())),
         }
     }
 
@@ -277,6 +277,8 @@ impl Metric {
         let judged = self.judged();
         let harm = harm_margin(plan, self.room.as_ref(), judged);
         let known_total = self.total.0.m;
+        let requests = [tick.canary.total, tick.baseline.total];
+        let [of_harm, of_safety] = [&harm, safety].map(|margin| Round::new(margin, requests));
         let tails = tick
             .canary
             .events
@@ -296,12 +298,12 @@ impl Metric {
                 b: *b,
                 m: tick.baseline.total,
             };
-            let events = judged.of(&counts);
-            bad.play(&harm, &events, *phi, e2::share(&harm, *known, known_total));
+            let Counts { a, b, .. } = judged.of(&counts);
+            bad.play(&of_harm, [a, b], *phi, e2::share(&harm, *known, known_total));
             if in_step.is_some() {
-                good.play(safety, &events, *phi, e2::share(safety, *known, known_total));
+                good.play(&of_safety, [a, b], *phi, e2::share(safety, *known, known_total));
             }
-            *known += events.b;
+            *known += b;
             if tail == plan.shown() {
                 self.total.add(&counts);
                 if in_step.is_some() {

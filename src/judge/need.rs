@@ -3,9 +3,9 @@
 //! Evidence against a margin grows by a known mean and variance per canary request when the
 //! truth is some ratio; the remaining distance divided by the mean is the forecast.
 
-use libm::{expm1, sqrt};
+use libm::sqrt;
 
-use super::e1::{BETS, Counts, Margin};
+use super::e1::{BETS, Margin, Place};
 use super::e2::{self, Worth};
 use super::margins::safety_margin;
 use super::metric::{MIXTURE_COST, limit};
@@ -32,29 +32,25 @@ pub struct Traffic {
 }
 
 /// Canary requests until evidence has grown by `nats` with probability Φ(z), betting on the
-/// alternative at `x` alone. `None` when it would not grow.
+/// alternative at `place` alone. `None` when it would not grow.
 ///
 /// From nothing, `nats` is ln(1/level) plus 1.5 for the mixture; in the middle of a step it is
 /// what is missing to ln(1/level). z = 0 gives the median.
 #[must_use]
-pub fn requests(traffic: &Traffic, margin: &Margin, x: f64, nats: f64, z: f64) -> Option<f64> {
+pub fn requests(traffic: &Traffic, margin: &Margin, place: &Place, nats: f64, z: f64) -> Option<f64> {
     let (canary, baseline) = (traffic.rate * traffic.truth, traffic.rate * traffic.split);
     let share = e2::share(margin, traffic.rate * traffic.known, traffic.known);
     let (mean, variance) = if let Some(share) = share {
-        let worth = Worth::new(margin, x, share, [1.0, traffic.split]);
-        let counts = Counts {
-            a: canary,
-            n: 1.0,
-            b: baseline,
-            m: traffic.split,
-        };
+        let requests = [1.0, traffic.split];
+        let worth = Worth::new(margin, place, share, requests);
         let spread = |[event, none]: [f64; 2]| (event - none) * (event - none);
         let one = canary * (1.0 - canary) * spread(worth.canary);
         let other = baseline * (1.0 - traffic.rate) * spread(worth.baseline);
-        (worth.of(&counts), one + other)
+        (worth.of([canary, baseline], requests), one + other)
     } else {
-        let (u, log_d) = margin.stakes(x, 1.0, traffic.split);
-        let mean = canary * u + baseline * log_d - margin.extra * expm1(u);
+        let stake = margin.stake(place, [1.0, traffic.split]);
+        let (u, log_d) = (stake.canary, stake.baseline);
+        let mean = canary * u + baseline * log_d - stake.exposure;
         (mean, canary * u * u + baseline * log_d * log_d)
     };
     let variance = traffic.phi * variance;
@@ -69,7 +65,7 @@ pub fn requests(traffic: &Traffic, margin: &Margin, x: f64, nats: f64, z: f64) -
 #[must_use]
 pub fn forecast(traffic: &Traffic, margin: &Margin, nats: f64) -> Option<f64> {
     BETS.iter()
-        .filter_map(|bet| requests(traffic, margin, margin.towards(bet.distance), nats.max(0.0), 0.0))
+        .filter_map(|bet| requests(traffic, margin, margin.place(bet), nats.max(0.0), 0.0))
         .min_by(f64::total_cmp)
 }
 

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use crate::decision::{Evidence, Gap, GapKind, Judged, Millis, Reason, Verdict};
 
-use super::e1::{Counts, Margin, Process, Side};
+use super::e1::{Counts, Margin, Process, Round, Side};
 use super::interval::Likelihood;
 use super::world::{SERVICE, WEIGHTS, errors, percents, ratio_tick};
 use super::{Analysis, Method, MetricPlan, Settings};
@@ -35,7 +35,7 @@ fn played(margin: &Margin, ticks: &[[f64; 4]]) -> f64 {
     let mut process = Process::new();
     process.stake(1.0);
     for &[a, n, b, m] in ticks {
-        process.play(margin, &Counts { a, n, b, m }, 1.0, None);
+        process.play(&Round::new(margin, [n, m]), [a, b], 1.0, None);
     }
     process.log_e()
 }
@@ -109,8 +109,8 @@ proptest! {
             for (b, other) in (0_u32..).zip(binomial(m, rate)) {
                 let mut process = Process::new();
                 process.stake(1.0);
-                let counts = Counts { a: f64::from(a), n: f64::from(n), b: f64::from(b), m: f64::from(m) };
-                process.play(&margin, &counts, 1.0, Some(assumed));
+                let round = Round::new(&margin, [n, m].map(f64::from));
+                process.play(&round, [a, b].map(f64::from), 1.0, Some(assumed));
                 expected += chance * other * process.log_e().exp();
             }
         }
@@ -133,8 +133,8 @@ proptest! {
                 for (b, other) in (0_u32..).zip(binomial(others, rate)) {
                     let mut process = Process::new();
                     process.stake(1.0);
-                    let counts = Counts { a: size * f64::from(a), n, b: size * f64::from(b), m };
-                    process.play(&margin, &counts, phi, None);
+                    let events = [a, b].map(|clumps| size * f64::from(clumps));
+                    process.play(&Round::new(&margin, [n, m]), events, phi, None);
                     sum += chance * other * process.log_e().exp();
                 }
             }

@@ -7,6 +7,7 @@ use crate::decision::{Millis, Need, Reading, Reason, Verdict};
 use super::e1::{Counts, Margin, Side};
 use super::interval;
 use super::limit::{self, GUARD_SHARE, Windows};
+use super::margins::safety_margin;
 use super::metric::{self, Metric};
 use super::outcome::Outcome;
 use super::plan::{Method, MetricPlan, Settings, Shape};
@@ -23,8 +24,6 @@ pub struct View<'a> {
     pub metric: &'a Metric,
     /// What holds for all.
     pub settings: &'a Settings,
-    /// The step's safety margin.
-    pub margin: Margin,
     /// The canary's share of the traffic, above 0 to 1.
     pub share: f64,
     /// Whether the step passes without proof of safety, as long as no harm is seen.
@@ -38,6 +37,12 @@ pub struct View<'a> {
 }
 
 impl View<'_> {
+    /// The step's safety margin.
+    fn margin(&self) -> Margin {
+        let (baseline, judged) = (self.metric.baseline(), self.metric.judged());
+        safety_margin(self.plan, self.settings, self.share, baseline, judged)
+    }
+
     fn counts(&self) -> Counts {
         self.metric.step.0
     }
@@ -201,7 +206,7 @@ impl View<'_> {
         } else {
             let beta = self.settings.beta;
             let split = self.settings.split(self.share);
-            self.metric.requests_to_safety(&self.margin, beta, split)?
+            self.metric.requests_to_safety(&self.margin(), beta, split)?
         };
         let seen = self.metric.last.zip(self.metric.step_since);
         let spent = seen.map_or(Millis(0), |(last, since)| last - since).as_secs_f64();
@@ -279,10 +284,11 @@ impl View<'_> {
             }
             (Verdict::Pass(_), Method::Sequential) => {
                 let level = words::percent(1.0 - self.settings.beta);
-                let margin = if self.margin.extra > 0.0 {
-                    format!("stable plus {} of requests", words::percent(self.margin.extra))
+                let Margin { ratio, extra, .. } = self.margin();
+                let margin = if extra > 0.0 {
+                    format!("stable plus {} of requests", words::percent(extra))
                 } else {
-                    format!("{} times stable", words::ratio(self.margin.ratio))
+                    format!("{} times stable", words::ratio(ratio))
                 };
                 format!("{arms}: {level} certain {} {margin}", self.towards(Side::Lower))
             }

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::e1::{Counts, Margin, Process, Side, log_average};
+use super::e1::{Margin, Process, Round, Side, log_average};
 
 /// What is too small to mind: a tenth of the canary's share.
 const TOLERATED: f64 = 1.1;
@@ -37,20 +37,22 @@ impl SampleRatio {
     /// Adds the requests of a tick, of which the canary should have got `share`; `phi` is how
     /// much more they vary than independent requests.
     pub fn observe(&mut self, [canary, baseline]: [f64; 2], share: f64, phi: f64) {
-        let counts = Counts {
-            a: canary,
-            n: share,
-            b: baseline,
-            m: 1.0 - share,
-        };
-        let margin = |side, ratio| Margin {
-            side,
-            ratio,
-            extra: 0.0,
-        };
-        self.more.play(&margin(Side::Higher, TOLERATED), &counts, phi, None);
-        self.fewer
-            .play(&margin(Side::Lower, 1.0 / TOLERATED), &counts, phi, None);
+        for (process, side, ratio) in [
+            (&mut self.more, Side::Higher, TOLERATED),
+            (&mut self.fewer, Side::Lower, 1.0 / TOLERATED),
+        ] {
+            let margin = Margin {
+                side,
+                ratio,
+                extra: 0.0,
+            };
+            process.play(
+                &Round::new(&margin, [share, 1.0 - share]),
+                [canary, baseline],
+                phi,
+                None,
+            );
+        }
         self.requests[0] += canary;
         self.requests[1] += baseline;
     }

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::dispersion::Pearson;
-use super::e1::{BETS, Counts, Margin, Process, Side, log_average};
+use super::e1::{BETS, Counts, Margin, Place, Process, Round, Side, log_average};
 use super::interval::{Likelihood, clopper_pearson};
 use super::limit::binomial_tail;
 use super::mann_whitney;
@@ -77,8 +77,13 @@ fn counts([a, n, b, m]: [f64; 4]) -> Counts {
 
 fn compare_paths(paths: &Paths) -> Worst {
     let mut worst = Worst::default();
+    let higher = Margin {
+        side: Side::Higher,
+        ratio: 1.0,
+        extra: 0.0,
+    };
     for (bet, (distance, weight)) in BETS.iter().zip(paths.grid_d.iter().zip(&paths.grid_w)) {
-        worst.compare(|| "grid".into(), bet.distance, *distance);
+        worst.compare(|| "grid".into(), higher.place(bet).x, *distance);
         worst.compare(|| "weight".into(), bet.log_weight, weight.ln());
     }
     for case in &paths.cases {
@@ -93,7 +98,8 @@ fn compare_paths(paths: &Paths) -> Worst {
             // without a schedule all capital is put down at the start
             let start = if at == 0 { 1.0 } else { 0.0 };
             process.stake(case.pi.as_ref().map_or(start, |pi| pi.get(at).copied().unwrap_or(0.0)));
-            process.play(&margin, &counts(*tick), case.phi, None);
+            let [a, n, b, m] = *tick;
+            process.play(&Round::new(&margin, [n, m]), [a, b], case.phi, None);
             worst.compare(|| format!("{} tick {at}", case.name), process.log_e(), *wanted);
         }
     }
@@ -138,9 +144,9 @@ fn e2_agrees_at_every_tick() {
         let mut process = Process::new();
         process.stake(1.0);
         for (at, (tick, wanted)) in case.ticks_a_n_b_m.iter().zip(&case.log_e).enumerate() {
-            let counts = counts(*tick);
-            process.play(&margin, &counts, 1.0, Some(events / total));
-            (events, total) = (events + counts.b, total + counts.m);
+            let [a, n, b, m] = *tick;
+            process.play(&Round::new(&margin, [n, m]), [a, b], 1.0, Some(events / total));
+            (events, total) = (events + b, total + m);
             worst.compare(|| format!("{} tick {at}", case.name), process.log_e(), *wanted);
         }
     }
@@ -351,7 +357,7 @@ fn the_number_of_requests_needed_agrees() {
         };
         // the best single bet is on the truth itself
         let nats = (1.0 / level).ln() + cost;
-        let found = need::requests(&traffic, &margin, (truth / ratio).ln(), nats, z);
+        let found = need::requests(&traffic, &margin, &Place::at((truth / ratio).ln()), nats, z);
         worst.compare(
             || format!("{truth} against {ratio}"),
             found.expect("evidence that grows"),

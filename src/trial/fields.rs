@@ -53,7 +53,7 @@ fn told(spec: &Value) -> String {
     };
     let plans = plans(&spec).expect("plans");
     let (questions, settings) = (questions(&spec).expect("questions"), settings(&spec).expect("settings"));
-    let rules = super::plans::rules(&spec).expect("rules");
+    let rules = super::rules::Rules::read(&spec).expect("rules");
     let past = super::plans::past(&spec).expect("a baseline");
     format!("{plan:?} {plans:?} {settings:?} {questions:?} {rules:?} {past:?}")
 }

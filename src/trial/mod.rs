@@ -82,7 +82,8 @@ impl Trial {
     /// [`Invalid`] naming the metric that cannot be judged.
     pub fn open(gate: (&str, &str), spec: &CanaryAnalysisSpec, saved: Option<&str>) -> Result<Self, Invalid> {
         let (namespace, name) = gate;
-        let questions = questions(spec)?;
+        let rules = Rules::read(spec)?;
+        let questions = plans::asked(spec, &rules)?;
         let plan = spec.plan()?;
         let memory = match saved.and_then(|text| serde_json::from_str::<Memory>(text).ok()) {
             Some(memory) => memory,
@@ -110,7 +111,7 @@ impl Trial {
                 metrics: questions,
             },
             judged: None,
-            rules: plans::rules(spec)?,
+            rules,
             weights: (0..plan.steps.len())
                 .map(|step| f64::from(plan.weight_at(step).get()))
                 .collect(),
@@ -159,19 +160,20 @@ impl Trial {
     fn recall(&mut self, index: usize, tick: Tick) {
         let analysis = &mut self.memory.analysis;
         let tails = analysis.plans().get(index).map_or(0, MetricPlan::tails);
-        let (evidence, _) = spread::cut(Evidence::Complete(tick), tails);
+        let mut evidence = Evidence::Complete(tick);
+        spread::cut(&mut evidence, tails);
         analysis.observe(index, &evidence);
     }
 
     /// Counts one tick of one metric: what is judged, and what lies around a quantile.
-    fn count(&mut self, index: usize, evidence: Evidence<Tick>) {
+    fn count(&mut self, index: usize, mut evidence: Evidence<Tick>) {
         let analysis = &mut self.memory.analysis;
         let tails = analysis.plans().get(index).map_or(0, MetricPlan::tails);
-        let (evidence, around) = spread::cut(evidence, tails);
+        let around = spread::cut(&mut evidence, tails);
         let before = analysis.requests(index);
         analysis.observe(index, &evidence);
         if let Some(around) = around
-            && self.rules.quantiles().contains(&index)
+            && self.rules.quantiles.contains(&index)
             && analysis.requests(index) != before
         {
             self.memory.spreads.entry(index).or_default().add(&around);

@@ -12,26 +12,25 @@ use super::rules::Rules;
 /// # Errors
 /// [`Invalid`] naming the metric or the rule.
 pub fn questions(spec: &CanaryAnalysisSpec) -> Result<Vec<MetricQuery>, Invalid> {
-    let wanted = rules(spec)?.quantiles();
+    asked(spec, &Rules::read(spec)?)
+}
+
+/// The same with the rules already read.
+///
+/// # Errors
+/// [`Invalid`] naming the metric.
+pub(super) fn asked(spec: &CanaryAnalysisSpec, rules: &Rules) -> Result<Vec<MetricQuery>, Invalid> {
     let question = |(index, metric): (usize, &Metric)| {
         let measure = metric.measure().map_err(|invalid| within(index, invalid))?;
         Ok(MetricQuery {
             name: metric.name.clone(),
             measure: match measure {
-                Measure::Tails(tails) if wanted.contains(&index) => Measure::Tails(tails.with_surroundings()),
+                Measure::Tails(tails) if rules.quantiles.contains(&index) => Measure::Tails(tails.with_surroundings()),
                 measure => measure,
             },
         })
     };
     spec.analysis.metrics.iter().enumerate().map(question).collect()
-}
-
-/// The rules of the policy, ready to be asked.
-///
-/// # Errors
-/// [`Invalid`] naming the metric or the rule.
-pub(super) fn rules(spec: &CanaryAnalysisSpec) -> Result<Rules, Invalid> {
-    Rules::read(spec)
 }
 
 /// Reads everything that a trial by this plan would need.

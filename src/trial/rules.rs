@@ -41,6 +41,8 @@ pub(super) struct Rules {
     metrics: Vec<String>,
     /// The length of a window, step by step.
     windows: Vec<Millis>,
+    /// The places of the metrics of which some rule reads a quantile.
+    pub(super) quantiles: Vec<usize>,
 }
 
 /// What has to outlive a restart: answers that stand until the next window, and an abort.
@@ -111,22 +113,11 @@ impl Rules {
         }
         rules.sort_by_key(|rule| rule.effect as u8);
         Ok(Self {
+            quantiles: quantiles(&rules, metrics.len()),
             all: rules,
             metrics: metrics.into_iter().map(|metric| metric.name).collect(),
             windows: spec.plan()?.steps.iter().map(|step| step.min_window).collect(),
         })
-    }
-
-    /// The metrics of which some rule reads a quantile.
-    pub(super) fn quantiles(&self) -> Vec<usize> {
-        let wants = |index: usize| {
-            let fields = [Field::CanaryQuantile, Field::StableQuantile, Field::QuantileDelta];
-            let reads = fields.map(|field| Read::Metric(index, field));
-            self.all
-                .iter()
-                .any(|rule| reads.iter().any(|read| rule.clause.reads.contains(read)))
-        };
-        (0..self.metrics.len()).filter(|index| wants(*index)).collect()
     }
 
     /// Whether there is nothing to ask.
@@ -332,6 +323,18 @@ fn restraint(said: &[(&Rule, Said)]) -> Option<(Reason, String)> {
     let found = found.or_else(|| said.iter().find_map(unanswered));
     let found = found.or_else(|| said.iter().find_map(refuses));
     found.or_else(|| said.iter().find_map(waits))
+}
+
+/// The places of the metrics of which some rule reads a quantile.
+fn quantiles(rules: &[Rule], metrics: usize) -> Vec<usize> {
+    let wants = |index: &usize| {
+        let fields = [Field::CanaryQuantile, Field::StableQuantile, Field::QuantileDelta];
+        let reads = fields.map(|field| Read::Metric(*index, field));
+        rules
+            .iter()
+            .any(|rule| reads.iter().any(|read| rule.clause.reads.contains(read)))
+    };
+    (0..metrics).filter(wants).collect()
 }
 
 fn described(metric: &Metric) -> Described {

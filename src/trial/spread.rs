@@ -15,23 +15,26 @@ pub(super) struct Spread {
     baseline: Arm,
 }
 
-/// Cuts a tick to the tails that are judged; what is cut off are the edges around the quantile.
-pub(super) fn cut(evidence: Evidence<Tick>, tails: usize) -> (Evidence<Tick>, Option<Spread>) {
-    let Evidence::Complete(mut tick) = evidence else {
-        return (evidence, None);
+/// Cuts a tick to the tails that are judged. What is cut off, where there are more of them, are the
+/// edges around the quantile.
+pub(super) fn cut(evidence: &mut Evidence<Tick>, tails: usize) -> Option<Spread> {
+    let Evidence::Complete(tick) = evidence else {
+        return None;
     };
+    if tick.canary.events.len() <= tails {
+        return None;
+    }
     let around = |arm: &mut Arm| Arm {
         events: arm.events.split_off(tails.min(arm.events.len())),
         total: arm.total,
     };
-    let spread = Spread {
-        canary: around(&mut tick.canary),
-        baseline: around(&mut tick.baseline),
-    };
     for pod in &mut tick.baseline_pods {
         pod.events.truncate(tails);
     }
-    (Evidence::Complete(tick), Some(spread))
+    Some(Spread {
+        canary: around(&mut tick.canary),
+        baseline: around(&mut tick.baseline),
+    })
 }
 
 /// SHA-256, in hex, of the judge's evidence together with what was counted around quantiles.

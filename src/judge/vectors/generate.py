@@ -216,6 +216,17 @@ def vec_srm():
         cases.append(dict(target_share=q, concentration=k0, true_share=real, rows_canary_baseline_logbf=rows))
     save('srm_multinomial.json', dict(made_by=f'mpmath loggamma 60 digits, cross-checked with scipy.special.betaln ({VER})', definition='Lindon & Malek 2022, two arms: Beta(k0 q, k0 (1-q)) mixture against share = q ; sequential p = min(1, exp(-logbf))', tolerance='1e-9 relative', cases=cases))
 
+def vec_confseq():
+    """Two-sided mixtures and Bernoulli intervals of another library, for the peers of the bench. Only where it is installed: it needs Boost headers."""
+    try: from confseq import boundaries as B
+    except ImportError: return print('confseq.json is left as it is: confseq 0.0.11 is not installed')
+    ci = [[x, n, alpha, topt, *map(float, B.bernoulli_confidence_interval(float(x), n, alpha, topt, alpha))]
+          for x, n in ((0, 20), (1, 100), (3, 1000), (30, 10000), (300, 100000), (5, 10), (95, 100), (0, 100000), (2500, 50000)) for alpha, topt in ((.05, 1000.), (.01, 1000.), (.05, 100000.))]
+    bb = [[s, 25., 10., .2, .8, .01, float(B.beta_binomial_log_mixture(s, 25., 10., .2, .8, .01, False))] for s in (-5., 0., 3., 12.)]
+    nm = [[s, 100., 50., .01, float(B.normal_log_mixture(s, 100., 50., .01, False))] for s in (-3., 0., 5., 20.)]
+    save('confseq.json', dict(made_by='confseq 0.0.11 (gostevehoward/confseq commit 70b1ef3), C++ extension built with g++ 12 and Boost 1.74; not mpmath', tolerance='1e-7 (the library itself root-finds)',
+        bernoulli_confidence_interval_x_n_alpha_topt_lo_hi=ci, beta_binomial_log_mixture_s_v_vopt_g_h_alphaopt_val=bb, normal_log_mixture_s_v_vopt_alphaopt_val=nm))
+
 def vec_mw():
     
     rng = np.random.default_rng(71); cases = []
@@ -287,4 +298,4 @@ def validity():
     print('max one-tick expectation under the null boundary: E1', worst, ' E2 with margin', w2, ' E1 affine', w3); assert max(worst, w2, w3) <= 1 + 1e-12
 
 if __name__ == '__main__':
-    validity(); vec_e1(); vec_affine(); vec_cs(); vec_e2(); vec_srm(); vec_mw(); vec_special(); vec_multi(); vec_need(); vec_phi()
+    validity(); vec_e1(); vec_affine(); vec_cs(); vec_e2(); vec_srm(); vec_confseq(); vec_mw(); vec_special(); vec_multi(); vec_need(); vec_phi()
