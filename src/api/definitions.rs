@@ -290,12 +290,27 @@ mod tests {
             (
                 "a metric of no kind",
                 metric(json!({"name": "a"})),
-                "exactly one of ratio and histogram",
+                "exactly one of ratio, histogram and count",
             ),
             (
                 "a metric of two kinds",
                 metric(json!({"name": "a", "ratio": errors(), "histogram": {"preset": "gateway-duration"}})),
-                "exactly one of ratio and histogram",
+                "exactly one of ratio, histogram and count",
+            ),
+            (
+                "a metric of two other kinds",
+                metric(json!({"name": "a", "ratio": errors(), "count": {"preset": "restarts"}})),
+                "exactly one of ratio, histogram and count",
+            ),
+            (
+                "a count of two",
+                metric(json!({"name": "a", "count": {"preset": "restarts", "events": "crashes_total"}})),
+                "give either a preset or events",
+            ),
+            (
+                "a limit on a count",
+                metric(json!({"name": "a", "count": {"preset": "oom-kills"}, "limit": "1%"})),
+                "limit and mannWhitney look at shares of requests",
             ),
             (
                 "margin and limit",

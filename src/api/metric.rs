@@ -7,14 +7,17 @@ use serde::{Deserialize, Serialize};
 use super::invalid::Invalid;
 use super::units::{Duration, Share};
 use crate::decision::{Millis, Promote};
-use crate::sources::{HistogramSpec, Measure, RatioPreset, RatioSpec, SpecError};
+use crate::sources::{CountSpec, HistogramSpec, Measure, RatioPreset, RatioSpec, SpecError};
 
-/// One thing that is compared between canary and baseline: a ratio of counters, or the tail of a
-/// histogram.
+/// One thing that is compared between canary and baseline: a ratio of counters, the tail of a
+/// histogram, or events over time.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.ratio) != has(self.histogram)").message("a metric has exactly one of ratio and histogram"),
+    validation = Rule::new("(has(self.ratio) ? 1 : 0) + (has(self.histogram) ? 1 : 0) + (has(self.count) ? 1 : 0) == 1")
+        .message("a metric has exactly one of ratio, histogram and count"),
+    validation = Rule::new("!has(self.count) || !(has(self.limit) || has(self.mannWhitney))")
+        .message("limit and mannWhitney look at shares of requests: a count has none"),
     validation = Rule::new("(has(self.margin) ? 1 : 0) + (has(self.limit) ? 1 : 0) + (has(self.mannWhitney) ? 1 : 0) <= 1")
         .message("a metric is judged by a margin, by a limit or by mannWhitney: by one of them"),
     validation = Rule::new("!has(self.consecutiveFailures) || has(self.limit)")
@@ -42,17 +45,21 @@ pub struct Metric {
     /// Requests slower than the baseline's quantile, out of all requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub histogram: Option<HistogramSpec>,
+    /// Events over the time that pods were seen, like restarts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<CountSpec>,
     /// How much worse than the baseline is tolerated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub margin: Option<Margin>,
     /// What lets the metric pass at a step. Safe, the default: evidence that the canary is within
     /// margin.promote. NoHarm: no sign of harm in analysis.minSample requests, which proves nothing;
     /// it is recorded as NoHarm, with the upper bound of the ratio. The last step is always judged
-    /// so.
+    /// so. A count passes with NoHarm unless Safe or margin.promote is written, once the canary's pods
+    /// were seen for five minutes, added up: what happens once a week cannot be proved safe in minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promote: Option<Promote>,
-    /// How many events come together at most, like the attempts of one request where callers retry:
-    /// evidence is divided by it. From 1 to 1000. Default: 1. Where the source tells stable's pods
+    /// How many events come together at most, like the attempts of one request where callers retry, or
+    /// the restarts of one pod in a loop: evidence is divided by it. From 1 to 1000. Default: 1. Where the source tells stable's pods
     /// apart, what they show replaces it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
@@ -133,6 +140,7 @@ impl Metric {
                 ..RatioSpec::default()
             }),
             histogram: None,
+            count: None,
             margin: None,
             promote: None,
             dispersion: None,
@@ -184,9 +192,16 @@ impl Metric {
             )?,
             failures: Self::whole("consecutiveFailures", self.consecutive_failures, (1, 100))?.unwrap_or(1),
             ranks: self.ranks()?,
-            promotion: self.promote.unwrap_or_default(),
+            promotion: self.promotion(promote.is_some()),
             dispersion: Self::whole("dispersion", self.dispersion, (1, 1000))?.map_or(1.0, f64::from),
         })
+    }
+
+    /// What lets it pass: of a count, the absence of harm unless a proof is asked for.
+    fn promotion(&self, margin: bool) -> Promote {
+        let watched = self.count.is_some() && !margin;
+        let default = if watched { Promote::NoHarm } else { Promote::Safe };
+        self.promote.unwrap_or(default)
     }
 
     /// Whether good ones are what is counted.
@@ -213,6 +228,11 @@ impl Metric {
                 (limit || ranks) && (self.promote.is_some() || self.dispersion.is_some()),
                 "promote and dispersion",
                 "none of them beside limit or mannWhitney",
+            ),
+            (
+                self.count.is_some() && (limit || ranks),
+                "limit and mannWhitney",
+                "none of them beside a count, which has no shares of requests",
             ),
             (
                 proof && self.promote == Some(Promote::NoHarm),
@@ -264,13 +284,19 @@ impl Metric {
     /// # Errors
     /// Names the field below this metric that cannot be understood.
     pub fn measure(&self) -> Result<Measure, Invalid> {
-        let measure = match (&self.ratio, &self.histogram) {
-            (Some(ratio), None) => ratio.measure(),
-            (None, Some(histogram)) => histogram.measure(),
-            (ratio, _) => {
-                let value = if ratio.is_some() { "both" } else { "neither" };
-                return Err(Invalid::new("ratio or histogram", value, "exactly one of them"));
-            }
+        let written = [
+            self.ratio.as_ref().map(RatioSpec::measure),
+            self.histogram.as_ref().map(HistogramSpec::measure),
+            self.count.as_ref().map(CountSpec::measure),
+        ];
+        let mut written = written.into_iter().flatten();
+        let (Some(measure), None) = (written.next(), written.next()) else {
+            let accepted = "exactly one of them";
+            return Err(Invalid::new(
+                "ratio, histogram or count",
+                "none or several of them",
+                accepted,
+            ));
         };
         measure.map_err(|error| match error {
             SpecError::Field { field, why } => Invalid::new(field, "what is written", why),

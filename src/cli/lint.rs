@@ -325,6 +325,10 @@ fn selectors(metric: &Metric) -> Vec<(&'static str, &str)> {
         ("ratio.good", ratio.and_then(|ratio| ratio.good.as_deref())),
         ("ratio.total", ratio.and_then(|ratio| ratio.total.as_deref())),
         (
+            "count.events",
+            metric.count.as_ref().and_then(|count| count.events.as_deref()),
+        ),
+        (
             "histogram.selector",
             metric
                 .histogram
@@ -630,6 +634,28 @@ mod tests {
         assert!((150.0..300.0).contains(&needs[0]), "{needs:?}");
         assert!((120_000.0..240_000.0).contains(&needs[3]), "{needs:?}");
         assert!((needs[4] - 500.0).abs() < 0.5, "{needs:?}");
+    }
+
+    #[test]
+    fn restarts_need_pod_time_and_no_requests() {
+        let restarts = |more: Value| {
+            let mut metric = json!({"name": "restarts", "count": {"preset": "restarts"}});
+            json_patch::merge(&mut metric, &more);
+            let spec = json!({"steps": [{"weight": 50}, {"weight": 100}], "analysis": {"minWindow": "1m", "metrics": [metric]}});
+            let traffic = Traffic { rate: 1.0, errors: 0.0 };
+            lint("gate.yaml", &gate(&spec), Some(traffic)).steps[0].steps[0].sentence()
+        };
+        assert_eq!(restarts(json!({})), "about 5 pod-minutes of the canary, 5m (restarts)");
+        assert_eq!(
+            restarts(json!({"promote": "Safe"})),
+            "restarts: no number of pod-hours would show it safe: Hold at maxWindow"
+        );
+        let masked = json!({"analysis": {"metrics": [
+            {"name": "crashes", "count": {"events": "crashes_total or vector(0)"}},
+        ]}});
+        let findings = lint("gate.yaml", &gate(&masked), None).findings;
+        let found = findings.first().map(|finding| (finding.rule, finding.field.as_str()));
+        assert_eq!(found, Some(("masks-absence", "spec.analysis.metrics[0].count.events")));
     }
 
     #[test]

@@ -173,6 +173,7 @@ mod tests {
         Reading {
             metric: metric.into(),
             method: crate::decision::MethodName::Sequential,
+            unit: crate::decision::Unit::Requests,
             verdict: Verdict::Inconclusive(Reason::NoEvidence),
             canary: [0.0; 2],
             baseline: [0.0; 2],

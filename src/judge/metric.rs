@@ -212,7 +212,7 @@ impl Metric {
         if self.last.is_some_and(|last| tick.at <= last) {
             return;
         }
-        if !is_counted(tick, plan.tails()) {
+        if !is_counted(tick, plan) {
             let detail = format!(
                 "the tick at {} ms does not hold {} counts per arm",
                 tick.at.0,
@@ -297,9 +297,13 @@ impl Metric {
                 m: tick.baseline.total,
             };
             let events = judged.of(&counts);
-            bad.play(&harm, &events, *phi, e2::share(&harm, *known, known_total));
+            let share = |margin| {
+                let share = e2::share(margin, *known, known_total);
+                share.filter(|_| plan.shape.has_shares())
+            };
+            bad.play(&harm, &events, *phi, share(&harm));
             if in_step.is_some() {
-                good.play(safety, &events, *phi, e2::share(safety, *known, known_total));
+                good.play(safety, &events, *phi, share(safety));
             }
             *known += events.b;
             if tail == plan.shown() {
@@ -364,10 +368,10 @@ impl Metric {
         &self.hash
     }
 
-    /// Canary requests until every tail can be expected to be proved safe at `level`, if the
+    /// Canary requests, or pod-seconds, until every tail can be expected to be proved safe at `level`, if the
     /// canary is as healthy as the baseline has been; `None` when they would never suffice.
     /// `split` is how many baseline requests come with one of the canary, until some were seen.
-    pub fn requests_to_safety(&self, margin: &Margin, level: f64, split: f64) -> Option<f64> {
+    pub fn requests_to_safety(&self, plan: &MetricPlan, margin: &Margin, level: f64, split: f64) -> Option<f64> {
         let seen = self.step.0;
         let split = if seen.n > 0.0 { seen.m / seen.n } else { split };
         let cost = if seen.n > 0.0 { 0.0 } else { MIXTURE_COST };
@@ -383,7 +387,7 @@ impl Metric {
                 split,
                 truth: 1.0,
                 phi: *phi,
-                known: self.total.0.m,
+                known: if plan.shape.has_shares() { self.total.0.m } else { 0.0 },
             };
             need::forecast(&traffic, margin, limit(level) + cost - process.log_e())
         });
@@ -391,17 +395,10 @@ impl Metric {
     }
 }
 
-/// Whether a tick is what its type promises: as many counts as tails, finite, not negative, and
-/// no more events than requests.
-fn is_counted(tick: &Tick, tails: usize) -> bool {
-    [&tick.canary, &tick.baseline]
-        .into_iter()
-        .chain(&tick.baseline_pods)
-        .all(|arm| {
-            let total = arm.total;
-            let events_fit = arm.events.iter().all(|events| (0.0..=total).contains(events));
-            total.is_finite() && total >= 0.0 && arm.events.len() == tails && events_fit
-        })
+/// Whether a tick is what its type promises.
+fn is_counted(tick: &Tick, plan: &MetricPlan) -> bool {
+    let arms = [&tick.canary, &tick.baseline].into_iter().chain(&tick.baseline_pods);
+    arms.into_iter().all(|arm| plan.shape.fits(arm))
 }
 
 /// ln of the level's inverse: what evidence has to reach.

@@ -2,14 +2,15 @@
 
 use libm::{exp, log};
 
-use crate::decision::{Millis, Need, Reading, Reason, Verdict};
+use crate::decision::{Millis, Need, Reading, Reason, Unit, Verdict};
 
 use super::e1::{Counts, Margin, Side};
 use super::interval;
 use super::limit::{self, GUARD_SHARE, Windows};
 use super::metric::{self, Metric};
 use super::outcome::Outcome;
-use super::plan::{Method, MetricPlan, Settings, Shape};
+use super::plan::{Method, MetricPlan, Settings};
+use super::shape::Shape;
 use super::words;
 
 /// Odds of harm at which a canary is no longer called harmless, long before it is aborted.
@@ -76,9 +77,9 @@ impl View<'_> {
             }
             (Method::Sequential, Shape::Ratio) => limit::guard_fires(&counts)
                 .then(|| format!("certainly above the guard of {}", words::percent(GUARD_SHARE)))?,
-            (Method::Sequential, Shape::Conversion | Shape::Histogram { .. }) => return None,
+            (Method::Sequential, _) => return None,
         };
-        let what = words::canary(counts.a, counts.n, self.happened());
+        let what = self.canary(&counts);
         Some((Reason::LimitExceeded, format!("{}: {what}: {limit}", self.plan.name)))
     }
 
@@ -94,14 +95,16 @@ impl View<'_> {
         format!("{}: {arms}: {ratio}{certain} certain {beyond} {margin}", self.plan.name)
     }
 
-    /// What happened to the events that are judged.
-    fn happened(&self) -> &'static str {
-        words::happened(self.plan.shape, self.metric.judged())
-    }
-
     /// What was counted of both arms, with the outcome that is judged.
     fn arms(&self, counts: &Counts) -> String {
-        words::both_arms(&self.metric.judged().of(counts), self.happened())
+        let judged = self.metric.judged();
+        self.plan.shape.both_arms(judged, &judged.of(counts))
+    }
+
+    /// What was counted of the canary.
+    fn canary(&self, counts: &Counts) -> String {
+        let judged = self.metric.judged();
+        self.plan.shape.canary(judged, [counts.a, counts.n])
     }
 
     /// Where the canary is, when its bad ones are on this side of the margin.
@@ -117,7 +120,10 @@ impl View<'_> {
     fn bound(&self, reading: &Reading) -> String {
         let level = words::percent(1.0 - self.settings.beta);
         let bound = match self.metric.judged() {
-            Outcome::Bad => reading.interval.map(|[_, upper]| words::ratio(upper)),
+            Outcome::Bad => {
+                let upper = reading.interval.map(|[_, upper]| words::ratio(upper));
+                upper.or_else(|| self.rare(&self.counts()))
+            }
             Outcome::Good => reading
                 .difference
                 .map(|[_, upper]| format!("{} more of all requests without success", words::percent(upper))),
@@ -126,6 +132,13 @@ impl View<'_> {
             || "no upper bound known".to_owned(),
             |bound| format!("{level} certain below {bound}"),
         )
+    }
+
+    /// How often at most something happens over time that was not seen to happen at all.
+    fn rare(&self, counts: &Counts) -> Option<String> {
+        let never = self.plan.shape.unit() == Unit::PodSeconds && counts.a <= 0.0 && counts.n > 0.0;
+        let hourly = || -log(self.settings.beta) / counts.n * 3600.0;
+        never.then(|| format!("{} per pod-hour", words::ratio(hourly())))
     }
 
     /// What shows the canary to be worse than a past that only holds.
@@ -201,7 +214,7 @@ impl View<'_> {
         } else {
             let beta = self.settings.beta;
             let split = self.settings.split(self.share);
-            self.metric.requests_to_safety(&self.margin, beta, split)?
+            self.metric.requests_to_safety(self.plan, &self.margin, beta, split)?
         };
         let seen = self.metric.last.zip(self.metric.step_since);
         let spent = seen.map_or(Millis(0), |(last, since)| last - since).as_secs_f64();
@@ -217,7 +230,9 @@ impl View<'_> {
         let [wider, ratio] = both.map(|[lower, upper]| Some([lower.map_or(0.0, exp), exp(upper?)]));
         [
             ratio,
-            wider.map(|wider| interval::difference(wider, &self.counts(), half)),
+            wider
+                .filter(|_| self.plan.shape.has_shares())
+                .map(|wider| interval::difference(wider, &self.counts(), half)),
         ]
     }
 
@@ -228,6 +243,7 @@ impl View<'_> {
         Reading {
             metric: self.plan.name.clone(),
             method: self.plan.method.name(),
+            unit: self.plan.shape.unit(),
             verdict: self.verdict(),
             canary: [counts.a, counts.n],
             baseline: [counts.b, counts.m],
@@ -269,7 +285,7 @@ impl View<'_> {
                     .and_then(|seen| seen.newest)
                     .unwrap_or_default()
                     .0;
-                let canary = words::canary(counts.a, counts.n, self.happened());
+                let canary = self.canary(&counts);
                 format!("{canary}: within the limit of {}", words::percent(max))
             }
             (Verdict::Pass(_), Method::MannWhitney { .. }) => format!("{arms}: not higher by the rank test"),
@@ -286,23 +302,20 @@ impl View<'_> {
                 };
                 format!("{arms}: {level} certain {} {margin}", self.towards(Side::Lower))
             }
-            _ => format!("{arms}: {}", open_sentence(reading.need)),
+            _ => format!("{arms}: {}", self.lacking(reading.need)),
         };
         format!("{}: {said}", self.plan.name)
     }
-}
 
-/// What is still missing, in words.
-fn open_sentence(need: Option<Need>) -> String {
-    let Some(Need { requests, seconds }) = need else {
-        return "neither safety nor harm is shown yet".into();
-    };
-    let time = seconds.map(|seconds| format!(", about {}", words::duration(seconds)));
-    format!(
-        "needs about {} more requests{}",
-        words::count(requests),
-        time.unwrap_or_default()
-    )
+    /// What is still missing, in words.
+    fn lacking(&self, need: Option<Need>) -> String {
+        let Some(Need { requests, seconds }) = need else {
+            return "neither safety nor harm is shown yet".into();
+        };
+        let time = seconds.map_or_else(String::new, |seconds| format!(", about {}", words::duration(seconds)));
+        let (more, unit) = self.plan.shape.unit().scaled(requests);
+        format!("needs about {} more {unit}{time}", words::count(more))
+    }
 }
 
 /// The canary's rate divided by the baseline's, when both are known.

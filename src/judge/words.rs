@@ -1,9 +1,5 @@
 //! The judge's numbers as sentences. Nothing here decides anything.
 
-use super::e1::Counts;
-use super::outcome::Outcome;
-use super::plan::Shape;
-
 /// A count with separators: `22,870`.
 #[must_use]
 pub fn count(value: f64) -> String {
@@ -66,27 +62,6 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// What was counted: `37 of 1,204 requests failed on canary, 61 of 22,870 on stable`.
-pub fn both_arms(counts: &Counts, happened: &str) -> String {
-    let Counts { a, n, b, m } = *counts;
-    format!("{}, {} of {} on stable", canary(a, n, happened), count(b), count(m))
-}
-
-/// What happened to the requests that are counted.
-pub const fn happened(shape: Shape, judged: Outcome) -> &'static str {
-    match (shape, judged) {
-        (_, Outcome::Good) => "succeeded",
-        (Shape::Ratio, Outcome::Bad) => "failed",
-        (Shape::Conversion, Outcome::Bad) => "did not succeed",
-        (Shape::Histogram { .. }, Outcome::Bad) => "were slow",
-    }
-}
-
-/// The canary's half of it.
-pub fn canary(events: f64, total: f64, happened: &str) -> String {
-    format!("{} of {} requests {happened} on canary", count(events), count(total))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,19 +91,5 @@ mod tests {
         for (written, wanted) in cases {
             assert_eq!(written, wanted);
         }
-    }
-
-    #[test]
-    fn both_arms_are_told_in_one_breath() {
-        let counts = Counts {
-            a: 37.0,
-            n: 1204.0,
-            b: 61.0,
-            m: 22870.0,
-        };
-        assert_eq!(
-            both_arms(&counts, happened(Shape::Ratio, Outcome::Bad)),
-            "37 of 1,204 requests failed on canary, 61 of 22,870 on stable"
-        );
     }
 }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::connection::ConnectionSpec;
+use super::count::Events;
 use super::edges::USUAL;
 use super::selector::{Selector, SelectorError};
 
@@ -113,8 +114,32 @@ pub enum SpecError {
 pub(super) enum Identity {
     /// By the pod that counted.
     Pod,
+    /// By the pod that is told about, by an exporter that counts from its own start on.
+    Exporter,
+    /// By the pod that is told about, by an exporter that reads counters which outlive it.
+    Lasting,
     /// By the backend service as Traefik's Gateway API source names it.
     Traefik,
+}
+
+impl Identity {
+    /// Every one.
+    pub(super) const ALL: [Self; 4] = [Self::Pod, Self::Exporter, Self::Lasting, Self::Traefik];
+
+    /// Whether series name pods, so that these are told apart.
+    pub(super) const fn names_pods(self) -> bool {
+        matches!(self, Self::Pod | Self::Exporter | Self::Lasting)
+    }
+
+    /// Whether what is scraped tells of all its pods in each scrape.
+    pub(super) const fn is_exporter(self) -> bool {
+        matches!(self, Self::Exporter | Self::Lasting)
+    }
+
+    /// Whether its counters begin anew with the process that is scraped.
+    pub(super) const fn restarts(self) -> bool {
+        !matches!(self, Self::Lasting)
+    }
 }
 
 /// What is counted.
@@ -124,6 +149,45 @@ pub enum Measure {
     Ratio(Ratio),
     /// Requests above edges out of all requests.
     Tails(Tails),
+    /// Events over the time that pods were seen.
+    Count(Events),
+}
+
+impl Measure {
+    /// How its series are told apart.
+    pub(super) const fn identity(&self) -> Identity {
+        match self {
+            Self::Ratio(ratio) => ratio.identity,
+            Self::Tails(tails) => tails.identity,
+            Self::Count(events) => events.identity,
+        }
+    }
+
+    /// What is asked for, each with the field that says so: what counts requests first.
+    pub(super) fn questions(&self) -> Vec<(&'static str, &Selector)> {
+        match self {
+            Self::Ratio(ratio) => {
+                let name = if ratio.good { "ratio.good" } else { "ratio.bad" };
+                let part = ratio.part.iter().map(|part| (name, part));
+                std::iter::once(("ratio.total", &ratio.total)).chain(part).collect()
+            }
+            Self::Tails(tails) => vec![("histogram.selector", &tails.buckets)],
+            Self::Count(events) => vec![("count.events", &events.counter)],
+        }
+    }
+
+    /// How many event counts every tick carries: none while edges are still to be chosen.
+    pub(super) fn tails(&self) -> usize {
+        match self {
+            Self::Ratio(_) | Self::Count(_) => 1,
+            Self::Tails(tails) => tails.edges.as_ref().map_or(0, Vec::len),
+        }
+    }
+
+    /// Whether every event is one of the requests that are counted beside it.
+    pub(super) const fn has_shares(&self) -> bool {
+        !matches!(self, Self::Count(_))
+    }
 }
 
 /// A ratio, ready to be asked for.
@@ -174,15 +238,8 @@ impl MetricQuery {
     /// [`SpecError`] naming the label that the user's selector may not match.
     pub fn check(&self, connection: &ConnectionSpec) -> Result<(), SpecError> {
         let ours = [connection.namespace_label.as_str(), connection.pod_label.as_str()];
-        let selectors = match &self.measure {
-            Measure::Ratio(ratio) => {
-                let part = if ratio.good { "ratio.good" } else { "ratio.bad" };
-                vec![("ratio.total", Some(&ratio.total)), (part, ratio.part.as_ref())]
-            }
-            Measure::Tails(tails) => vec![("histogram.selector", Some(&tails.buckets))],
-        };
-        for (name, selector) in selectors {
-            if let Some(label) = selector.and_then(|selector| selector.compares(&ours)) {
+        for (name, selector) in self.measure.questions() {
+            if let Some(label) = selector.compares(&ours) {
                 let why = format!("the label {label} is matched by Tollgate itself, leave it out");
                 return Err(field(name, &why));
             }
@@ -284,11 +341,11 @@ fn edges(given: &[f64]) -> Result<Vec<f64>, SpecError> {
     Ok(sorted)
 }
 
-fn selector(field: &'static str, text: &str) -> Result<Selector, SpecError> {
+pub(super) fn selector(field: &'static str, text: &str) -> Result<Selector, SpecError> {
     Selector::parse(text).map_err(|error| SpecError::Selector { field, error })
 }
 
-fn field(field: &'static str, why: &str) -> SpecError {
+pub(super) fn field(field: &'static str, why: &str) -> SpecError {
     SpecError::Field {
         field,
         why: why.to_owned(),

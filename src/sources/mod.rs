@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `connection` | what an administrator writes about a server: address, credential, limits |
 //! | `metric` | what a team writes about a metric: presets, selectors, edges |
+//! | `count` | the same of events over time, like restarts |
 //! | `selector` | a user's selector, parsed, checked, and rendered with our matchers |
 //! | `arms` | which series belongs to which arm of which gate |
 //! | `reply` | bytes of an answer to series, with every doubt named |
@@ -25,6 +26,7 @@
 
 mod arms;
 mod connection;
+mod count;
 mod counter;
 mod edges;
 mod history;
@@ -46,9 +48,12 @@ mod contract;
 #[cfg(test)]
 mod fleet;
 #[cfg(test)]
+mod lifetimes;
+#[cfg(test)]
 mod stand_in;
 
 pub use connection::{AuthSpec, BasicSpec, ConnectionSpec, HeaderSpec, SecretRef, TlsSpec};
+pub use count::{CountPreset, CountSpec, Events};
 pub use history::history;
 pub use metric::{
     HistogramPreset, HistogramSpec, Measure, MetricQuery, Ratio, RatioPreset, RatioSpec, SpecError, Tails,

@@ -57,21 +57,14 @@ pub(super) struct Ask {
 
 /// The shapes of one measure, read so long ago: the one that counts requests first.
 pub(super) fn shapes(measure: &Measure, ago: i64) -> Vec<Shape> {
-    match measure {
-        Measure::Ratio(ratio) => std::iter::once(&ratio.total)
-            .chain(&ratio.part)
-            .map(|selector| Shape {
-                identity: ratio.identity,
-                selector: selector.clone(),
-                ago,
-            })
-            .collect(),
-        Measure::Tails(tails) => vec![Shape {
-            identity: tails.identity,
-            selector: tails.buckets.clone(),
+    let questions = measure.questions().into_iter();
+    questions
+        .map(|(_, selector)| Shape {
+            identity: measure.identity(),
+            selector: selector.clone(),
             ago,
-        }],
-    }
+        })
+        .collect()
 }
 
 impl Subscription {

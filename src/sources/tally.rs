@@ -21,6 +21,10 @@ const REPLICA_LABELS: [&str; 5] = [
     "thanos_replica",
 ];
 
+/// How often exporters are scraped where that is not said, milliseconds: what Prometheus does by
+/// default, and rarer than what most do.
+const EXPORTERS: i64 = 60_000;
+
 /// How far one metric of one gate has been counted.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Progress {
@@ -116,7 +120,8 @@ impl Frame<'_> {
 
     /// Counts both arms.
     pub(super) fn tally(&self, measure: &Measure, total: &Sides<'_>, bad: &Sides<'_>) -> Result<Tallied, Vec<Gap>> {
-        if let Some(missing) = self.missing(total, bad).or_else(|| unheard(measure, bad)) {
+        let missing = self.missing(measure, total, bad);
+        if let Some(missing) = missing.or_else(|| unheard(measure, bad)) {
             return Err(vec![missing]);
         }
         let mut gaps = Vec::new();
@@ -124,7 +129,7 @@ impl Frame<'_> {
             ("baseline", &total.baseline, &bad.baseline),
             ("canary", &total.canary, &bad.canary),
         ] {
-            gaps.extend(self.stale(side, all));
+            gaps.extend(self.stale(measure, side, all));
             gaps.extend(
                 [all, errors]
                     .into_iter()
@@ -151,8 +156,9 @@ impl Frame<'_> {
         }
     }
 
-    /// An arm without series. A canary that never had any simply had no requests yet.
-    fn missing(&self, total: &Sides<'_>, bad: &Sides<'_>) -> Option<Gap> {
+    /// An arm without series. A canary that never had any simply had no requests yet; its pods are
+    /// there before.
+    fn missing(&self, measure: &Measure, total: &Sides<'_>, bad: &Sides<'_>) -> Option<Gap> {
         let (kind, detail) = match (total.baseline.is_empty(), total.canary.is_empty()) {
             (true, true) => (GapKind::NoEvidence, "no series of either arm"),
             (true, false) => (
@@ -161,6 +167,9 @@ impl Frame<'_> {
             ),
             (false, true) if self.progress.canary_seen => {
                 (GapKind::CanaryMissing, "the canary had series before and has none now")
+            }
+            (false, true) if !measure.has_shares() => {
+                (GapKind::CanaryMissing, "nothing is told of any pod of the canary")
             }
             (false, true) if !bad.canary.is_empty() => (
                 GapKind::CanaryMissing,
@@ -171,10 +180,11 @@ impl Frame<'_> {
         Some(gap(kind, detail))
     }
 
-    fn stale(&self, side: &str, tracks: &[&Track]) -> Option<Gap> {
+    fn stale(&self, measure: &Measure, side: &str, tracks: &[&Track]) -> Option<Gap> {
         let newest = tracks.iter().filter_map(|track| track.newest()).max()?;
         let age = self.to - newest;
-        let limit = 3 * self.scrape();
+        let slowest = if measure.identity().is_exporter() { EXPORTERS } else { 0 };
+        let limit = 3 * self.scrape().max(slowest);
         (age > limit).then(|| {
             let detail = format!(
                 "the newest sample of the {side} is {} s old at the end of the tick, {} s are accepted",
@@ -224,7 +234,22 @@ impl Frame<'_> {
                 Ok(count)
             }
             Measure::Tails(tails) => self.tails(tails, total),
+            Measure::Count(events) => self.events(events.identity, total),
         }
+    }
+
+    /// Events, and the time for which their pods were seen: that of the series of a pod that was seen
+    /// longest, as it may have a series for each of its containers.
+    fn events(&self, identity: Identity, total: &[&Track]) -> Result<Count, Gap> {
+        let mut count = Count::default();
+        for track in total {
+            let grown = self.rise(track)?;
+            count.based |= grown.based;
+            let arm = count.arm(self.place(identity, track), 1);
+            arm.total = arm.total.max(Millis(grown.over).as_secs_f64());
+            add(arm, 0, grown.by);
+        }
+        Ok(count)
     }
 
     /// Requests, and with `by_code` the bad ones among them by their label `code`.
@@ -305,22 +330,23 @@ impl Frame<'_> {
 
     /// Where a series counts: at its pod, or at the arm as a whole.
     fn place(&self, identity: Identity, track: &Track) -> String {
-        match identity {
-            Identity::Pod => track.label(&self.connection.pod_label).to_owned(),
-            Identity::Traefik => String::new(),
+        if identity.names_pods() {
+            track.label(&self.connection.pod_label).to_owned()
+        } else {
+            String::new()
         }
     }
 
     fn tick(&self, measure: &Measure, baseline: Count, canary: Count) -> Result<Tallied, Vec<Gap>> {
-        let tails = match measure {
-            Measure::Ratio(_) => 1,
-            Measure::Tails(tails) => tails.edges.as_ref().map_or(0, Vec::len),
-        };
+        let tails = measure.tails();
         let by_pod = !baseline.pods.contains_key("");
         let mut clamped = 0;
         let mut close = |count: Count| -> Vec<Arm> {
             let good = matches!(measure, Measure::Ratio(ratio) if ratio.good);
             let close = |arm| {
+                if !measure.has_shares() {
+                    return arm;
+                }
                 let arm = clamp(arm, &mut clamped);
                 if good { others(arm) } else { arm }
             };

@@ -84,7 +84,7 @@ enum Goes {
 
 type Change = fn(&mut Value);
 
-const FIELDS: [(&str, Goes, Change); 43] = [
+const FIELDS: [(&str, Goes, Change); 45] = [
     ("steps[].weight", Goes::There, |s| s["steps"][0]["weight"] = json!(6)),
     ("steps[].minWindow", Goes::There, |s| {
         s["steps"][0]["minWindow"] = json!("7m");
@@ -155,6 +155,12 @@ const FIELDS: [(&str, Goes, Change); 43] = [
     }),
     ("analysis.metrics[].histogram.edges[]", Goes::There, |s| {
         s["analysis"]["metrics"][1]["histogram"]["edges"] = json!([0.1, 0.5]);
+    }),
+    ("analysis.metrics[].count.preset", Goes::There, |s| {
+        s["analysis"]["metrics"][0] = json!({"name": "orders", "count": {"preset": "restarts"}});
+    }),
+    ("analysis.metrics[].count.events", Goes::There, |s| {
+        s["analysis"]["metrics"][0] = json!({"name": "orders", "count": {"events": "crashes_total"}});
     }),
     ("analysis.metrics[].margin.abort", Goes::There, |s| {
         s["analysis"]["metrics"][0]["margin"] = json!({"abort": "20%"});
@@ -233,6 +239,29 @@ fn every_field_of_the_schema_reaches_the_judge_the_source_or_the_machine() {
         change(&mut changed);
         let reached = told(&changed) != before;
         assert_eq!(reached, goes == Goes::There, "{path}");
+    }
+}
+
+#[test]
+fn a_count_is_watched_unless_a_proof_is_asked_for_and_requests_say_nothing_of_it() {
+    for (more, promote) in [
+        (json!({}), Promote::NoHarm),
+        (json!({"margin": {"abort": "50%"}}), Promote::NoHarm),
+        (json!({"margin": {"promote": "100%"}}), Promote::Safe),
+        (json!({"promote": "Safe"}), Promote::Safe),
+        (json!({"promote": "NoHarm"}), Promote::NoHarm),
+    ] {
+        let mut spec = spec();
+        let mut metric = json!({"name": "orders", "count": {"preset": "restarts"}});
+        json_patch::merge(&mut metric, &more);
+        spec["analysis"]["metrics"][0] = metric;
+        spec["analysis"]["minSample"] = json!(77);
+        spec["analysis"]["slo"] = json!("99.9%");
+        let plans = plans(&read(&spec)).expect("plans");
+        assert_eq!(plans[0].promote, promote, "{more}");
+        let samples: Vec<f64> = plans.iter().map(|plan| plan.min_sample).collect();
+        assert_eq!(samples, [300.0, 77.0, 77.0]);
+        assert_eq!(plans[0].error_budget, None);
     }
 }
 

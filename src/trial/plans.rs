@@ -55,7 +55,8 @@ pub fn plans(spec: &CanaryAnalysisSpec) -> Result<Vec<MetricPlan>, Invalid> {
         let mut plan = plan(metric).map_err(|invalid| within(index, invalid))?;
         // An objective speaks of failures, not of durations, nor of customers who change their minds.
         plan.error_budget = error_budget.filter(|_| plan.shape == Shape::Ratio);
-        if let Some(sample) = spec.analysis.min_sample {
+        // nor does a sample of requests speak of the time that pods were seen
+        if let Some(sample) = spec.analysis.min_sample.filter(|_| plan.shape.unit().is_requests()) {
             plan.min_sample = f64::from(sample);
         }
         Ok(plan)
@@ -72,6 +73,7 @@ fn plan(metric: &Metric) -> Result<MetricPlan, Invalid> {
             tails: tails.count(),
             shown: tails.count() - 1,
         },
+        Measure::Count(_) => Shape::Count,
     };
     let margins = metric.margins()?;
     let limit = margins.limit.map(|max| Method::Limit {

@@ -184,6 +184,7 @@ proptest! {
         let [a, b, lower, wide] = counts.map(f64::from);
         let values = Values {
             known: if a < 100.0 { Known::TooFew } else { Known::Complete },
+            unit: crate::decision::Unit::Requests,
             counts: [a, 1000.0, b, 2000.0],
             bounds: [lower / 500.0, lower / 500.0 + wide].map(Some),
             difference: Some([-lower / 500.0, wide / 500.0]),
