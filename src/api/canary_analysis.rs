@@ -259,11 +259,11 @@ pub struct MetricReading {
     #[schemars(length(min = 1, max = 52))]
     pub metric: String,
     /// How it is judged: Sequential compares with stable, Limit with a fixed limit, MannWhitney the
-    /// ranks of a fixed window.
+    /// ranks of a fixed window, and Guard watches a gauge.
     #[serde(default)]
     pub method: MethodName,
     /// What is counted beside events: requests, or the seconds for which pods were seen, where it is
-    /// restarts and their like.
+    /// restarts and their like; of a gauge, samples.
     #[serde(default, skip_serializing_if = "Unit::is_requests")]
     pub unit: Unit,
     /// What this metric says by itself.
@@ -271,7 +271,7 @@ pub struct MetricReading {
     /// Why, in one word.
     #[schemars(length(max = 64))]
     pub reason: String,
-    /// Bad and all requests to the canary, or events and pod-seconds.
+    /// Bad and all requests to the canary, events and pod-seconds, or the median of a gauge and its samples.
     #[schemars(length(min = 2, max = 2))]
     pub canary: Vec<f64>,
     /// Bad and all requests to the baseline.

@@ -4,18 +4,21 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::gauge::{GaugeSpec, Guard};
 use super::invalid::Invalid;
 use super::units::{Duration, Share};
 use crate::decision::{Millis, Promote};
-use crate::sources::{CountSpec, HistogramSpec, Measure, RatioPreset, RatioSpec, SpecError};
+use crate::sources::{CountSpec, Gauge, HistogramSpec, Measure, RatioPreset, RatioSpec, SpecError};
 
 /// One thing that is compared between canary and baseline: a ratio of counters, the tail of a
-/// histogram, or events over time.
+/// histogram, or events over time; or a gauge that is watched beside them.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("(has(self.ratio) ? 1 : 0) + (has(self.histogram) ? 1 : 0) + (has(self.count) ? 1 : 0) == 1")
-        .message("a metric has exactly one of ratio, histogram and count"),
+    validation = Rule::new("(has(self.ratio) ? 1 : 0) + (has(self.histogram) ? 1 : 0) + (has(self.count) ? 1 : 0) + (has(self.gauge) ? 1 : 0) == 1")
+        .message("a metric has exactly one of ratio, histogram, count and gauge"),
+    validation = Rule::new("!has(self.gauge) || !(has(self.margin) || has(self.limit) || has(self.mannWhitney) || has(self.promote) || has(self.dispersion))")
+        .message("a gauge is a guard: it has worse, floor and abort, and neither margin, limit, mannWhitney, promote nor dispersion"),
     validation = Rule::new("!has(self.count) || !(has(self.limit) || has(self.mannWhitney))")
         .message("limit and mannWhitney look at shares of requests: a count has none"),
     validation = Rule::new("(has(self.margin) ? 1 : 0) + (has(self.limit) ? 1 : 0) + (has(self.mannWhitney) ? 1 : 0) <= 1")
@@ -48,6 +51,9 @@ pub struct Metric {
     /// Events over the time that pods were seen, like restarts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<CountSpec>,
+    /// What pods have, like memory: a guard, for which no error rate is claimed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gauge: Option<GaugeSpec>,
     /// How much worse than the baseline is tolerated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub margin: Option<Margin>,
@@ -121,6 +127,8 @@ pub struct Margins {
     pub failures: u32,
     /// Length and points of a window, when the metric is judged by ranks.
     pub ranks: Option<(Millis, u32)>,
+    /// What is too much, when the metric is a gauge.
+    pub guard: Option<Guard>,
     /// What lets the metric pass.
     pub promotion: Promote,
     /// Variance of the counts relative to independent requests, until it is learnt; 1 or more.
@@ -141,6 +149,7 @@ impl Metric {
             }),
             histogram: None,
             count: None,
+            gauge: None,
             margin: None,
             promote: None,
             dispersion: None,
@@ -192,6 +201,7 @@ impl Metric {
             )?,
             failures: Self::whole("consecutiveFailures", self.consecutive_failures, (1, 100))?.unwrap_or(1),
             ranks: self.ranks()?,
+            guard: self.gauge.as_ref().map(GaugeSpec::guard).transpose()?,
             promotion: self.promotion(promote.is_some()),
             dispersion: Self::whole("dispersion", self.dispersion, (1, 1000))?.map_or(1.0, f64::from),
         })
@@ -199,7 +209,7 @@ impl Metric {
 
     /// What lets it pass: of a count, the absence of harm unless a proof is asked for.
     fn promotion(&self, margin: bool) -> Promote {
-        let watched = self.count.is_some() && !margin;
+        let watched = self.gauge.is_some() || self.count.is_some() && !margin;
         let default = if watched { Promote::NoHarm } else { Promote::Safe };
         self.promote.unwrap_or(default)
     }
@@ -233,6 +243,11 @@ impl Metric {
                 self.count.is_some() && (limit || ranks),
                 "limit and mannWhitney",
                 "none of them beside a count, which has no shares of requests",
+            ),
+            (
+                self.gauge.is_some() && (forms > 0 || self.promote.is_some() || self.dispersion.is_some()),
+                "margin, limit, mannWhitney, promote and dispersion",
+                "none of them beside a gauge, which has worse, floor and abort",
             ),
             (
                 proof && self.promote == Some(Promote::NoHarm),
@@ -288,12 +303,15 @@ impl Metric {
             self.ratio.as_ref().map(RatioSpec::measure),
             self.histogram.as_ref().map(HistogramSpec::measure),
             self.count.as_ref().map(CountSpec::measure),
+            self.gauge
+                .as_ref()
+                .map(|gauge| Gauge::measure(gauge.preset, gauge.selector.as_deref())),
         ];
         let mut written = written.into_iter().flatten();
         let (Some(measure), None) = (written.next(), written.next()) else {
             let accepted = "exactly one of them";
             return Err(Invalid::new(
-                "ratio, histogram or count",
+                "ratio, histogram, count or gauge",
                 "none or several of them",
                 accepted,
             ));

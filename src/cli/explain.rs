@@ -11,8 +11,8 @@ use super::paint::{Tone, paint, print, print_json, tone};
 use super::story::Head;
 use super::units::{at, clock, now, number, percent, span};
 use crate::api::{AttemptStatus, CanaryAnalysis, DecisionEntry, Metric, MetricReading, ReleaseGate, VerdictWord};
-use crate::decision::{Millis, Outcome, Promote, Reason};
-use crate::judge::count;
+use crate::decision::{Millis, Outcome, Promote, Reason, Unit};
+use crate::judge::{amount, count};
 
 /// Explains why a gate is where it is: step, metrics against their limits, rule, hashes, decisions.
 #[derive(Debug, clap::Args)]
@@ -321,6 +321,14 @@ fn metric(judged: &Judged) -> String {
 
 /// What the policy tolerates.
 fn allowed(asked: &Metric) -> String {
+    if let (Some(gauge), Ok(Some(guard))) = (&asked.gauge, asked.margins().map(|margins| margins.guard)) {
+        let does = if gauge.abort { "aborts" } else { "holds" };
+        let worse = percent(guard.worse, 1.0);
+        return format!(
+            "{does} at more than {worse} above stable and above {} for 5 min; guard, no error rate claimed",
+            amount(guard.floor)
+        );
+    }
     match (asked.limit.as_ref(), asked.margins()) {
         (Some(limit), _) => format!("at most {} of the canary's requests", limit.0),
         (None, Err(error)) => error.to_string(),
@@ -346,6 +354,9 @@ fn counted(known: &MetricReading, counts: &[f64], slow: bool) -> String {
         return format!("{} of {} {word} ({})", count(bad), count(all), percent(bad, all));
     }
     let (total, unit) = known.unit.scaled(all);
+    if known.unit == Unit::Samples {
+        return format!("median {} of {} {unit}", amount(bad), count(total));
+    }
     format!("{} in {} {unit}", count(bad), count(total))
 }
 

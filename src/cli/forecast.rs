@@ -111,11 +111,16 @@ pub fn gate((namespace, name): (&str, &str), spec: &CanaryAnalysisSpec, traffic:
         let a_second = |unit| match unit {
             Unit::Requests => traffic.rate * share,
             Unit::PodSeconds => pods(weight, spec),
+            Unit::Samples => f64::INFINITY,
         };
-        let needs = plans.iter().map(|metric| {
-            let need = of(metric);
-            (metric, need, need.map(|need| need / a_second(metric.shape.unit())))
-        });
+        // a guard lets everything go on that it does not hold
+        let needs = plans
+            .iter()
+            .filter(|metric| metric.shape != Shape::Gauge)
+            .map(|metric| {
+                let need = of(metric);
+                (metric, need, need.map(|need| need / a_second(metric.shape.unit())))
+            });
         // What would never suffice needs most.
         let time = |seconds: Option<f64>| seconds.unwrap_or(f64::INFINITY);
         let most = needs.max_by(|(_, _, one), (_, _, other)| time(*one).total_cmp(&time(*other)));
@@ -150,7 +155,7 @@ fn pods(weight: Percent, spec: &CanaryAnalysisSpec) -> f64 {
 fn rates(metric: &MetricPlan, spec: &CanaryAnalysisSpec, errors: f64) -> Vec<f64> {
     match metric.shape {
         Shape::Ratio | Shape::Conversion => return vec![errors],
-        Shape::Count => return vec![0.0],
+        Shape::Count | Shape::Gauge => return vec![0.0],
         Shape::Histogram { .. } => {}
     }
     let asked = spec.analysis.metrics.iter().find(|asked| asked.name == metric.name);

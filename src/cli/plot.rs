@@ -19,7 +19,7 @@ use super::cluster::Trouble;
 use super::timeline::{Event, Kind, Told};
 use super::units::{number, percent};
 use crate::decision::{Judged, Millis, Outcome, Reading, Unit};
-use crate::judge::count;
+use crate::judge::{amount, count};
 
 const CANARY: RGBColor = RGBColor(213, 94, 0);
 const STABLE: RGBColor = RGBColor(0, 114, 178);
@@ -292,18 +292,23 @@ fn upright<Y: Clone + 'static>(event: &Event, at: f64, (low, high): (Y, Y)) -> [
 fn rates<B: DrawingBackend>(scene: &Scene<'_>, metric: usize, name: &str, area: &Area<'_, B>) -> Result<(), String> {
     let said = |error: DrawingAreaErrorKind<B::ErrorType>| error.to_string();
     let unit = scene.readings(metric).map(|(_, _, reading)| reading.unit).next();
-    let (times, per) = match unit.unwrap_or_default() {
-        Unit::Requests => (100.0, None),
-        Unit::PodSeconds => (3600.0, Some("a pod-hour")),
+    let unit = unit.unwrap_or_default();
+    let rate = |[events, all]: [f64; 2]| {
+        let value = match unit {
+            Unit::Requests => events / all * 100.0,
+            Unit::PodSeconds => events / all * 3600.0,
+            Unit::Samples => events,
+        };
+        (all > 0.0).then_some(value)
     };
-    let rate = |[events, all]: [f64; 2]| (all > 0.0).then(|| events / all * times);
     let highest = scene
         .readings(metric)
         .flat_map(|(_, _, reading)| [rate(reading.canary), rate(reading.baseline)]);
     let top = (highest.flatten().fold(0.0, f64::max) * 1.6).max(0.5);
-    let label = |rate: &f64| match per {
-        Some(per) => format!("{} {per}", number(*rate)),
-        None => percent(*rate, 100.0),
+    let label = |rate: &f64| match unit {
+        Unit::Requests => percent(*rate, 100.0),
+        Unit::PodSeconds => format!("{} a pod-hour", number(*rate)),
+        Unit::Samples => amount(*rate),
     };
     let mut chart = axes(scene, area, (24, 12), (0.0..top, 5, &label))?;
     for step in 0..scene.told.steps.len() {

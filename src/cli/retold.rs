@@ -6,8 +6,8 @@ use super::paint::{Tone, paint, tone};
 use super::timeline::{Event, Kind, Told};
 use super::units::{clock, number, percent, span};
 use crate::api::moment;
-use crate::decision::{Judged, Millis, Outcome, Reading, Verdict};
-use crate::judge::count;
+use crate::decision::{Judged, Millis, Outcome, Reading, Unit, Verdict};
+use crate::judge::{amount, count};
 
 /// What is held for no longer needs no line of its own.
 const MOMENT: Millis = Millis::from_secs(10);
@@ -152,6 +152,9 @@ fn numbers(reading: &Reading) -> String {
             return format!("{} of {} ({})", count(events), count(all), percent(events, all));
         }
         let (total, unit) = reading.unit.scaled(all);
+        if reading.unit == Unit::Samples {
+            return format!("median {} of {} {unit}", amount(events), count(total));
+        }
         format!("{} in {} {unit}", count(events), count(total))
     };
     let mut parts = vec![

@@ -30,6 +30,7 @@ impl Pass<'_> {
                 | Reason::RuleHolds
                 | Reason::RuleUnanswered
                 | Reason::WorseThanPast
+                | Reason::GuardExceeded
                 | Reason::Inconclusive,
                 _,
             ) => measured.unwrap_or(reason.sentence()).to_owned(),

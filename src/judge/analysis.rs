@@ -416,7 +416,7 @@ const fn rank(verdict: &Verdict) -> u8 {
     match verdict {
         Verdict::Fail(_) => 0,
         Verdict::Inconclusive(Reason::NoEvidence) => 1,
-        Verdict::Inconclusive(Reason::WorseThanPast) => 2,
+        Verdict::Inconclusive(Reason::WorseThanPast | Reason::GuardExceeded) => 2,
         Verdict::Inconclusive(Reason::TooFew) => 3,
         Verdict::Inconclusive(_) => 4,
         Verdict::Pass(Reason::NoHarm) => 5,

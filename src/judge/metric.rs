@@ -6,6 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::decision::{Gap, GapKind, Millis, Tick};
 
+use super::alarm::Alarm;
 use super::chain::{chained, hex};
 use super::dispersion::Dispersion;
 use super::e1::{Counts, Margin, Process, log_average};
@@ -92,6 +93,9 @@ pub struct Metric {
     /// The windows of the minimum sample, where a limit is the method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub windows: Option<Windows>,
+    /// The guard of a gauge. It goes on from step to step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<Alarm>,
     /// Whether the newest tick before the first weight was without a request of the canary.
     unvisited: bool,
     hash: String,
@@ -146,6 +150,7 @@ impl Metric {
             rarity: outcome::is_open(plan).then(Rarity::default),
             window: None,
             windows: None,
+            alarm: matches!(plan.method, Method::Guard { .. }).then(Alarm::default),
             unvisited: false,
             hash: hex(&Sha256::digest(plan.name.as_bytes())),
         }
@@ -198,6 +203,9 @@ impl Metric {
     /// There was no complete evidence this time. No count changes.
     pub fn miss(&mut self, gaps: &[Gap], began: Option<Millis>) {
         self.blind_since = self.blind_since.or(self.last).or(began);
+        if let Some(alarm) = &mut self.alarm {
+            alarm.calm();
+        }
         self.gaps = gaps.iter().take(GAPS).cloned().collect();
         if self.gaps.is_empty() {
             self.gaps.push(Gap {
@@ -274,6 +282,9 @@ impl Metric {
 
     /// Plays a tick against both margins; `in_step` is its start when it lies in the step.
     fn play(&mut self, plan: &MetricPlan, safety: &Margin, tick: &Tick, in_step: Option<Millis>) {
+        if self.alarm.is_some() {
+            return self.watch(plan, tick, in_step);
+        }
         let judged = self.judged();
         let harm = harm_margin(plan, self.room.as_ref(), judged);
         let known_total = self.total.0.m;

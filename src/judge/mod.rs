@@ -14,7 +14,7 @@
 //!
 //! Read on in this order: `plan` (what is judged), `shape` (how kinds differ), `analysis` (all metrics of an attempt),
 //! `metric` (one of them), `margins`, `outcome`, `reading` (its verdict), then the statistics: `e1` and `e2`,
-//! `dispersion` and `offsets`, `sample_ratio`, `limit`, `window` and `mann_whitney`, and for people's eyes
+//! `dispersion` and `offsets`, `sample_ratio`, `limit`, `alarm`, `window` and `mann_whitney`, and for people's eyes
 //! `interval`, `quantile`, `need` and `words`. `packed` stores numbers, `chain`
 //! hashes what was counted.
 #![cfg_attr(
@@ -22,6 +22,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod alarm;
 mod analysis;
 mod chain;
 mod dispersion;
@@ -49,6 +50,8 @@ mod conversions;
 #[cfg(test)]
 mod counts;
 #[cfg(test)]
+mod gauges;
+#[cfg(test)]
 mod guarded;
 #[cfg(test)]
 mod methods;
@@ -68,4 +71,4 @@ pub use need::expected;
 pub use plan::{Method, MetricPlan, Past, PlanError, SampleRatioPlan, Settings};
 pub use quantile::quantile;
 pub use shape::Shape;
-pub use words::{count, grouped};
+pub use words::{amount, count, grouped};

@@ -67,6 +67,16 @@ pub enum Method {
         /// Points in a window, 10 to 40.
         points: u32,
     },
+    /// The canary's gauge against the baseline's: far above it for five minutes and 30 samples holds,
+    /// or aborts where `abort` says so. No error rate is claimed.
+    Guard {
+        /// How much more than the baseline's is too much, 0 to 100: 0.5 is half as much again.
+        worse: f64,
+        /// What is never too much, 0 or more.
+        floor: f64,
+        /// Whether it aborts.
+        abort: bool,
+    },
 }
 
 /// What holds for all metrics of an attempt.
@@ -182,6 +192,7 @@ impl Method {
             Self::Sequential => MethodName::Sequential,
             Self::Limit { .. } => MethodName::Limit,
             Self::MannWhitney { .. } => MethodName::MannWhitney,
+            Self::Guard { .. } => MethodName::Guard,
         }
     }
 }
@@ -235,14 +246,17 @@ impl MetricPlan {
                 },
             )?;
         }
-        let fits = self.shape.has_shares() || self.method == Method::Sequential;
-        ok(
-            fits,
-            PlanError::Method {
-                metric: self.name.clone(),
-                method: self.method.name(),
-            },
-        )?;
+        let judged_by = self.shape.judged_by(&self.method);
+        judged_by.map_err(|accepted| PlanError::Method {
+            metric: self.name.clone(),
+            method: self.method.name(),
+            accepted,
+        })?;
+        if let Method::Guard { worse, floor, .. } = self.method {
+            ok((0.0..=MAX_MARGIN).contains(&worse), field("worse", worse, "0 to 100"))?;
+            let fits = floor >= 0.0 && floor.is_finite();
+            ok(fits, field("floor", floor, "0 or more"))?;
+        }
         if let Method::Limit { max, failures } = self.method {
             ok((0.0..1.0).contains(&max), field("limit", max, "0 to below 1"))?;
             let fits = (1..=MAX_FAILURES).contains(&failures);
@@ -326,13 +340,15 @@ pub enum PlanError {
         /// What it may be.
         accepted: &'static str,
     },
-    /// Limits and ranks are about shares of requests.
-    #[error("metric {metric:?} counts no requests, so that {method:?} cannot judge it; accepted is Sequential")]
+    /// Limits and ranks are about shares of requests, guards about gauges.
+    #[error("metric {metric:?}: what it counts cannot be judged by {method:?}; accepted is {accepted}")]
     Method {
         /// The metric.
         metric: String,
         /// How it is to be judged.
         method: MethodName,
+        /// How it may be.
+        accepted: &'static str,
     },
     /// A histogram's tails make no sense.
     #[error("metric {metric:?}: tail {shown} of {tails} cannot be shown; accepted are 1 to 8 tails, counted from 0")]

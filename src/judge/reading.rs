@@ -75,6 +75,10 @@ impl View<'_> {
                 };
                 (windows.above >= failures).then(above)?
             }
+            (Method::Guard { abort, .. }, _) => {
+                let aborts = abort && !self.settings.is_guard();
+                return (aborts && self.metric.alarmed()).then(|| (Reason::GuardExceeded, self.guard_sentence()));
+            }
             (Method::Sequential, Shape::Ratio) => limit::guard_fires(&counts)
                 .then(|| format!("certainly above the guard of {}", words::percent(GUARD_SHARE)))?,
             (Method::Sequential, _) => return None,
@@ -86,7 +90,7 @@ impl View<'_> {
     /// What proves harm, in one sentence over the whole attempt.
     pub fn harm_sentence(&self) -> String {
         let counts = self.metric.total.0;
-        let ratio = ratio(&self.metric.judged().of(&counts))
+        let ratio = (self.plan.shape.ratio(&self.metric.judged().of(&counts)))
             .map_or_else(String::new, |ratio| format!("ratio {}, ", words::ratio(ratio)));
         let certain = words::percent(1.0 - self.settings.alpha);
         let margin = words::ratio(self.metric.harm_ratio(self.plan));
@@ -157,6 +161,17 @@ impl View<'_> {
         ))
     }
 
+    /// What a guard sees.
+    fn guard_sentence(&self) -> String {
+        let arms = self.arms(&self.counts());
+        let above = match self.plan.method {
+            Method::Guard { worse, floor, .. } => self.metric.above(worse, floor),
+            _ => None,
+        };
+        let above = above.unwrap_or_else(|| "not above what is allowed".to_owned());
+        format!("{}: {arms}: {above}; guard, no error rate claimed", self.plan.name)
+    }
+
     /// What this metric says by itself.
     pub fn verdict(&self) -> Verdict {
         if let Some(reason) = self.failed {
@@ -168,9 +183,13 @@ impl View<'_> {
         if self.worse_than_past().is_some() {
             return Verdict::Inconclusive(Reason::WorseThanPast);
         }
+        if self.metric.alarmed() {
+            return Verdict::Inconclusive(Reason::GuardExceeded);
+        }
         let too_few = self.counts().n < self.plan.min_sample;
         match self.plan.method {
             Method::Limit { .. } | Method::MannWhitney { .. } if self.no_harm() => Verdict::Pass(Reason::Safe),
+            Method::Guard { .. } if self.no_harm() => Verdict::Pass(Reason::NoHarm),
             Method::Sequential if self.on_no_harm && self.no_harm() => Verdict::Pass(Reason::NoHarm),
             Method::Sequential if !self.on_no_harm && self.is_safe() => Verdict::Pass(Reason::Safe),
             _ if too_few => Verdict::Inconclusive(Reason::TooFew),
@@ -192,6 +211,7 @@ impl View<'_> {
                 Method::Limit { .. } => self.metric.windows.as_ref().is_some_and(Windows::within),
                 Method::Sequential => self.metric.log_harm() < log(SUSPICION),
                 Method::MannWhitney { .. } => self.metric.window.as_ref().is_some_and(|seen| seen.high == Some(false)),
+                Method::Guard { .. } => self.metric.alarm.as_ref().is_some_and(|alarm| !alarm.is_above()),
             }
     }
 
@@ -247,14 +267,22 @@ impl View<'_> {
             verdict: self.verdict(),
             canary: [counts.a, counts.n],
             baseline: [counts.b, counts.m],
-            ratio: ratio(&counts),
+            ratio: self.plan.shape.ratio(&counts),
             interval,
             difference,
             dispersion: self.metric.dispersion(self.plan),
-            harm: [self.metric.log_harm(), metric::limit(self.alpha)],
-            safety: [self.metric.log_safety(), metric::limit(self.settings.beta)],
+            harm: self.evidence([self.metric.log_harm(), metric::limit(self.alpha)]),
+            safety: self.evidence([self.metric.log_safety(), metric::limit(self.settings.beta)]),
             need: self.need(),
             gaps: self.metric.gaps.clone(),
+        }
+    }
+
+    /// Evidence and its limit; a guard has none.
+    const fn evidence(&self, evidence: [f64; 2]) -> [f64; 2] {
+        match self.plan.method {
+            Method::Guard { .. } => [0.0; 2],
+            _ => evidence,
         }
     }
 
@@ -288,6 +316,7 @@ impl View<'_> {
                 let canary = self.canary(&counts);
                 format!("{canary}: within the limit of {}", words::percent(max))
             }
+            (_, Method::Guard { .. }) => return self.guard_sentence(),
             (Verdict::Pass(_), Method::MannWhitney { .. }) => format!("{arms}: not higher by the rank test"),
             (Verdict::Pass(Reason::NoHarm), _) => {
                 let bound = self.bound(reading);
@@ -316,9 +345,4 @@ impl View<'_> {
         let (more, unit) = self.plan.shape.unit().scaled(requests);
         format!("needs about {} more {unit}{time}", words::count(more))
     }
-}
-
-/// The canary's rate divided by the baseline's, when both are known.
-fn ratio(counts: &Counts) -> Option<f64> {
-    (counts.n > 0.0 && counts.b > 0.0).then(|| (counts.a / counts.n) / (counts.b / counts.m))
 }

@@ -6,7 +6,8 @@ use crate::decision::{Arm, Promote, Unit};
 
 use super::e1::Counts;
 use super::outcome::Outcome;
-use super::words::count;
+use super::plan::Method;
+use super::words::{amount, count};
 
 /// Canary requests within a step below which neither a limit nor the absence of harm says anything.
 const REQUESTS: f64 = 500.0;
@@ -34,6 +35,9 @@ pub enum Shape {
     /// Events over the time that pods were seen, like restarts: one tail, and pod-seconds for its total.
     /// There may be more events than seconds. Only for `Sequential`.
     Count,
+    /// What pods have, like memory: the median over the pods of an arm stands for its events, and the
+    /// samples that it rests on for its total. Only for `Guard`, and nothing else is for that.
+    Gauge,
 }
 
 impl Shape {
@@ -41,7 +45,7 @@ impl Shape {
     #[must_use]
     pub const fn tails(self) -> usize {
         match self {
-            Self::Ratio | Self::Conversion | Self::Count => 1,
+            Self::Ratio | Self::Conversion | Self::Count | Self::Gauge => 1,
             Self::Histogram { tails, .. } => tails,
         }
     }
@@ -50,7 +54,7 @@ impl Shape {
     #[must_use]
     pub const fn shown(self) -> usize {
         match self {
-            Self::Ratio | Self::Conversion | Self::Count => 0,
+            Self::Ratio | Self::Conversion | Self::Count | Self::Gauge => 0,
             Self::Histogram { shown, .. } => shown,
         }
     }
@@ -61,6 +65,7 @@ impl Shape {
         match self {
             Self::Ratio | Self::Conversion | Self::Histogram { .. } => Unit::Requests,
             Self::Count => Unit::PodSeconds,
+            Self::Gauge => Unit::Samples,
         }
     }
 
@@ -74,6 +79,8 @@ impl Shape {
         match self.unit() {
             Unit::Requests => REQUESTS,
             Unit::PodSeconds => POD_SECONDS,
+            // it only ever holds back, and what it holds back for takes minutes anyway
+            Unit::Samples => 1.0,
         }
     }
 
@@ -83,7 +90,7 @@ impl Shape {
     pub const fn promote(self) -> Promote {
         match self.unit() {
             Unit::Requests => Promote::Safe,
-            Unit::PodSeconds => Promote::NoHarm,
+            Unit::PodSeconds | Unit::Samples => Promote::NoHarm,
         }
     }
 
@@ -95,9 +102,32 @@ impl Shape {
         arm.total.is_finite() && arm.total >= 0.0 && arm.events.len() == self.tails() && events_fit
     }
 
+    /// Whether a method can judge it, and else which one can.
+    pub(super) const fn judged_by(self, method: &Method) -> Result<(), &'static str> {
+        let guard = matches!(method, Method::Guard { .. });
+        match self.unit() {
+            Unit::Requests if guard => Err("Sequential, Limit or MannWhitney"),
+            Unit::PodSeconds if !matches!(method, Method::Sequential) => Err("Sequential"),
+            Unit::Samples if !guard => Err("Guard"),
+            _ => Ok(()),
+        }
+    }
+
+    /// The canary's rate, or level, divided by the baseline's, when both are known.
+    pub(super) fn ratio(self, counts: &Counts) -> Option<f64> {
+        let (canary, baseline) = match self {
+            Self::Gauge => (counts.a, counts.b),
+            _ => (counts.a / counts.n, counts.b / counts.m),
+        };
+        (counts.n > 0.0 && counts.b > 0.0).then(|| canary / baseline)
+    }
+
     /// What was counted: `37 of 1,204 requests failed on canary, 61 of 22,870 on stable`.
     pub(super) fn both_arms(self, judged: Outcome, counts: &Counts) -> String {
         let canary = self.canary(judged, [counts.a, counts.n]);
+        if self == Self::Gauge {
+            return format!("{canary}, {} on stable", amount(counts.b));
+        }
         if self.has_shares() {
             format!("{canary}, {} of {} on stable", count(counts.b), count(counts.m))
         } else {
@@ -107,9 +137,10 @@ impl Shape {
 
     /// The canary's half of it.
     pub(super) fn canary(self, judged: Outcome, [events, total]: [f64; 2]) -> String {
-        let (events, total) = (count(events), self.total(total));
+        let (level, events, total) = (events, count(events), self.total(total));
         let happened = match (self, judged) {
             (Self::Count, _) => return format!("{events} in {total} on canary"),
+            (Self::Gauge, _) => return format!("median {} on canary", amount(level)),
             (_, Outcome::Good) => "succeeded",
             (Self::Ratio, Outcome::Bad) => "failed",
             (Self::Conversion, Outcome::Bad) => "did not succeed",
@@ -158,6 +189,7 @@ mod tests {
                 Outcome::Bad,
                 "37 in 20 pod-minutes on canary, 61 in 6 pod-hours on stable",
             ),
+            (Shape::Gauge, Outcome::Bad, "median 37.0 on canary, 61.0 on stable"),
         ] {
             assert_eq!(shape.both_arms(judged, &counts), told);
         }

@@ -51,6 +51,16 @@ pub fn percent(share: f64) -> String {
     format!("{short} %")
 }
 
+/// An amount of something, short: `0.52`, `37.0`, `512 M`.
+pub fn amount(value: f64) -> String {
+    let units = [(1e12, " T"), (1e9, " G"), (1e6, " M"), (1e4, " k")];
+    match units.iter().find(|(size, _)| value >= *size) {
+        Some((1e4, unit)) => format!("{}{unit}", ratio(value / 1000.0)),
+        Some((size, unit)) => format!("{}{unit}", ratio(value / size)),
+        None => ratio(value),
+    }
+}
+
 /// A length of time in the unit people would use: `40 s`, `9 min`, `3 h`.
 pub fn duration(seconds: f64) -> String {
     if seconds < 90.0 {
@@ -84,6 +94,12 @@ mod tests {
             (percent(0.001), "0.1 %"),
             (percent(1.0), "100 %"),
             (percent(0.025), "2.5 %"),
+            (amount(0.52), "0.52"),
+            (amount(37.0), "37.0"),
+            (amount(9999.0), "9,999"),
+            (amount(52_000.0), "52.0 k"),
+            (amount(536_870_912.0), "537 M"),
+            (amount(1.5e9), "1.50 G"),
             (duration(40.0), "40 s"),
             (duration(540.0), "9 min"),
             (duration(10_800.0), "3 h"),

@@ -10,8 +10,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::memory::Track;
 use super::metric::{Identity, Measure, SpecError, field, selector};
 use super::selector::Selector;
+use super::tally::{Count, Frame, add};
+use crate::decision::{Gap, Millis};
 
 /// Events of pods, like restarts, over the time for which the pods were seen. Give a preset or
 /// `events`.
@@ -73,5 +76,21 @@ impl CountSpec {
             _ => return Err(field("count", "give either a preset or events")),
         };
         Ok(Measure::Count(Events { identity, counter }))
+    }
+}
+
+impl Frame<'_> {
+    /// Events, and the time for which their pods were seen: that of the series of a pod that was seen
+    /// longest, as it may have a series for each of its containers.
+    pub(super) fn events(&self, identity: Identity, tracks: &[&Track]) -> Result<Count, Gap> {
+        let mut count = Count::default();
+        for track in tracks {
+            let grown = self.rise(track)?;
+            count.based |= grown.based;
+            let arm = count.arm(self.place(identity, track), 1);
+            arm.total = arm.total.max(Millis(grown.over).as_secs_f64());
+            add(arm, 0, grown.by);
+        }
+        Ok(count)
     }
 }

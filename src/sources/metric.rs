@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::connection::ConnectionSpec;
 use super::count::Events;
 use super::edges::USUAL;
+use super::gauge::Gauge;
 use super::selector::{Selector, SelectorError};
 
 /// A share of requests: bad ones out of all. Give a preset, or `total` and one of `bad` and `good`.
@@ -151,6 +152,8 @@ pub enum Measure {
     Tails(Tails),
     /// Events over the time that pods were seen.
     Count(Events),
+    /// What pods have.
+    Gauge(Gauge),
 }
 
 impl Measure {
@@ -160,6 +163,7 @@ impl Measure {
             Self::Ratio(ratio) => ratio.identity,
             Self::Tails(tails) => tails.identity,
             Self::Count(events) => events.identity,
+            Self::Gauge(gauge) => gauge.identity,
         }
     }
 
@@ -173,20 +177,26 @@ impl Measure {
             }
             Self::Tails(tails) => vec![("histogram.selector", &tails.buckets)],
             Self::Count(events) => vec![("count.events", &events.counter)],
+            Self::Gauge(gauge) => vec![("gauge.selector", &gauge.level)],
         }
     }
 
     /// How many event counts every tick carries: none while edges are still to be chosen.
     pub(super) fn tails(&self) -> usize {
         match self {
-            Self::Ratio(_) | Self::Count(_) => 1,
+            Self::Ratio(_) | Self::Count(_) | Self::Gauge(_) => 1,
             Self::Tails(tails) => tails.edges.as_ref().map_or(0, Vec::len),
         }
     }
 
     /// Whether every event is one of the requests that are counted beside it.
     pub(super) const fn has_shares(&self) -> bool {
-        !matches!(self, Self::Count(_))
+        !matches!(self, Self::Count(_) | Self::Gauge(_))
+    }
+
+    /// Whether the time before a release tells how it varies.
+    pub(super) fn has_past(&self) -> bool {
+        self.identity().names_pods() && self.tails() > 0 && !matches!(self, Self::Gauge(_))
     }
 }
 

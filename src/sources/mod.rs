@@ -9,6 +9,7 @@
 //! | `connection` | what an administrator writes about a server: address, credential, limits |
 //! | `metric` | what a team writes about a metric: presets, selectors, edges |
 //! | `count` | the same of events over time, like restarts |
+//! | `gauge` | what pods have, like memory |
 //! | `selector` | a user's selector, parsed, checked, and rendered with our matchers |
 //! | `arms` | which series belongs to which arm of which gate |
 //! | `reply` | bytes of an answer to series, with every doubt named |
@@ -29,6 +30,7 @@ mod connection;
 mod count;
 mod counter;
 mod edges;
+mod gauge;
 mod history;
 mod memory;
 mod metric;
@@ -48,12 +50,15 @@ mod contract;
 #[cfg(test)]
 mod fleet;
 #[cfg(test)]
+mod levels;
+#[cfg(test)]
 mod lifetimes;
 #[cfg(test)]
 mod stand_in;
 
 pub use connection::{AuthSpec, BasicSpec, ConnectionSpec, HeaderSpec, SecretRef, TlsSpec};
 pub use count::{CountPreset, CountSpec, Events};
+pub use gauge::{Gauge, GaugePreset};
 pub use history::history;
 pub use metric::{
     HistogramPreset, HistogramSpec, Measure, MetricQuery, Ratio, RatioPreset, RatioSpec, SpecError, Tails,

@@ -22,7 +22,7 @@ const MINUTE: i64 = 60_000;
 
 /// Whether the past of a metric tells anything: its pods are told apart, and what is counted is known.
 pub(super) fn tells(measure: &Measure) -> bool {
-    measure.identity().names_pods() && measure.tails() > 0
+    measure.has_past()
 }
 
 /// What came of the queries for one metric's past.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::connection::ConnectionSpec;
 use super::counter::{Doubt, Growth, Span, growth};
 use super::edges::Edge;
+use super::gauge::median;
 use super::memory::{Memory, Track};
 use super::metric::{Identity, Measure, Tails};
 use super::reply::gap;
@@ -84,9 +85,10 @@ struct Histogram<'a> {
 
 /// One arm while it is being counted.
 #[derive(Default)]
-struct Count {
+pub(super) struct Count {
     pods: BTreeMap<String, Arm>,
-    based: bool,
+    /// Whether something was seen before, to count from.
+    pub(super) based: bool,
 }
 
 impl Frame<'_> {
@@ -96,17 +98,17 @@ impl Frame<'_> {
 
     /// How much a series rose since it was last counted.
     pub(super) fn growth(&self, track: &Track) -> Result<Growth, Doubt> {
-        let span = Span {
-            from: self
-                .progress
-                .until
-                .get(&track.key)
-                .copied()
-                .unwrap_or(self.progress.since),
+        growth(&track.samples, self.span(track), self.memory.origin(&track.target))
+    }
+
+    /// What of a series is to be counted.
+    pub(super) fn span(&self, track: &Track) -> Span {
+        let until = self.progress.until.get(&track.key);
+        Span {
+            from: until.copied().unwrap_or(self.progress.since),
             to: self.to,
             tick: self.to - i64::from(self.connection.interval_seconds) * 1000,
-        };
-        growth(&track.samples, span, self.memory.origin(&track.target))
+        }
     }
 
     /// Whether the start time of the series' process would tell more about it.
@@ -235,21 +237,8 @@ impl Frame<'_> {
             }
             Measure::Tails(tails) => self.tails(tails, total),
             Measure::Count(events) => self.events(events.identity, total),
+            Measure::Gauge(gauge) => self.levels(gauge, total),
         }
-    }
-
-    /// Events, and the time for which their pods were seen: that of the series of a pod that was seen
-    /// longest, as it may have a series for each of its containers.
-    fn events(&self, identity: Identity, total: &[&Track]) -> Result<Count, Gap> {
-        let mut count = Count::default();
-        for track in total {
-            let grown = self.rise(track)?;
-            count.based |= grown.based;
-            let arm = count.arm(self.place(identity, track), 1);
-            arm.total = arm.total.max(Millis(grown.over).as_secs_f64());
-            add(arm, 0, grown.by);
-        }
-        Ok(count)
     }
 
     /// Requests, and with `by_code` the bad ones among them by their label `code`.
@@ -312,7 +301,7 @@ impl Frame<'_> {
         Ok(count)
     }
 
-    fn rise(&self, track: &Track) -> Result<Growth, Gap> {
+    pub(super) fn rise(&self, track: &Track) -> Result<Growth, Gap> {
         self.growth(track).map_err(|doubt| {
             let (name, target) = (track.label("__name__"), track.label("instance"));
             match doubt {
@@ -329,7 +318,7 @@ impl Frame<'_> {
     }
 
     /// Where a series counts: at its pod, or at the arm as a whole.
-    fn place(&self, identity: Identity, track: &Track) -> String {
+    pub(super) fn place(&self, identity: Identity, track: &Track) -> String {
         if identity.names_pods() {
             track.label(&self.connection.pod_label).to_owned()
         } else {
@@ -339,7 +328,8 @@ impl Frame<'_> {
 
     fn tick(&self, measure: &Measure, baseline: Count, canary: Count) -> Result<Tallied, Vec<Gap>> {
         let tails = measure.tails();
-        let by_pod = !baseline.pods.contains_key("");
+        let gauge = matches!(measure, Measure::Gauge(_));
+        let by_pod = !gauge && !baseline.pods.contains_key("");
         let mut clamped = 0;
         let mut close = |count: Count| -> Vec<Arm> {
             let good = matches!(measure, Measure::Ratio(ratio) if ratio.good);
@@ -353,10 +343,11 @@ impl Frame<'_> {
             count.pods.into_values().map(close).collect()
         };
         let (pods, canary) = (close(baseline), close(canary));
+        let whole = |arms: &[Arm]| if gauge { median(arms) } else { sum(arms, tails) };
         let tick = Tick {
             at: Millis(self.to),
-            canary: sum(&canary, tails),
-            baseline: sum(&pods, tails),
+            canary: whole(&canary),
+            baseline: whole(&pods),
             baseline_pods: if by_pod { pods } else { Vec::new() },
         };
         let finite = |arm: &Arm| arm.total.is_finite() && arm.events.iter().all(|events| events.is_finite());
@@ -369,14 +360,14 @@ impl Frame<'_> {
 }
 
 impl Count {
-    fn arm(&mut self, pod: String, tails: usize) -> &mut Arm {
+    pub(super) fn arm(&mut self, pod: String, tails: usize) -> &mut Arm {
         let arm = self.pods.entry(pod).or_default();
         arm.events.resize(tails, 0.0);
         arm
     }
 }
 
-fn add(arm: &mut Arm, tail: usize, events: f64) {
+pub(super) fn add(arm: &mut Arm, tail: usize, events: f64) {
     if let Some(counted) = arm.events.get_mut(tail) {
         *counted += events;
     }

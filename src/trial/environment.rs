@@ -15,6 +15,7 @@ pub(super) enum Look {
 /// Which metrics have a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Of {
+    /// All that are compared, which gauges are not.
     All,
     /// Those that are a ratio of counters.
     Ratios,

@@ -64,7 +64,8 @@ pub fn plans(spec: &CanaryAnalysisSpec) -> Result<Vec<MetricPlan>, Invalid> {
     spec.analysis.metrics.iter().enumerate().map(plan).collect()
 }
 
-/// How a metric is judged by what it says itself: by its limit if it has one, else against stable.
+/// How a metric is judged by what it says itself: by its limit or its guard if it has one, else against
+/// stable.
 fn plan(metric: &Metric) -> Result<MetricPlan, Invalid> {
     let shape = match metric.measure()? {
         Measure::Ratio(ratio) if ratio.counts_good() => Shape::Conversion,
@@ -74,6 +75,7 @@ fn plan(metric: &Metric) -> Result<MetricPlan, Invalid> {
             shown: tails.count() - 1,
         },
         Measure::Count(_) => Shape::Count,
+        Measure::Gauge(_) => Shape::Gauge,
     };
     let margins = metric.margins()?;
     let limit = margins.limit.map(|max| Method::Limit {
@@ -83,12 +85,17 @@ fn plan(metric: &Metric) -> Result<MetricPlan, Invalid> {
     let ranks = margins
         .ranks
         .map(|(window, points)| Method::MannWhitney { window, points });
+    let guard = margins.guard.map(|guard| Method::Guard {
+        worse: guard.worse,
+        floor: guard.floor,
+        abort: guard.abort,
+    });
     Ok(MetricPlan {
         margin_abort: margins.abort,
         margin_promote: margins.promote,
         promote: margins.promotion,
         dispersion: margins.dispersion,
-        method: limit.or(ranks).unwrap_or(Method::Sequential),
+        method: limit.or(ranks).or(guard).unwrap_or(Method::Sequential),
         ..MetricPlan::new(&metric.name, shape)
     })
 }

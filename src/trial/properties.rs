@@ -191,7 +191,7 @@ proptest! {
             quantiles: None,
         };
         let environment = Environment { metrics: vec![values.clone(), values], weight: 25.0, step: 2.0, minutes: lower };
-        let described = ["errors", "slow-pays"].map(|name| Described { name: name.to_owned(), ratio: true, quantile: false });
+        let described = ["errors", "slow-pays"].map(|name| Described { name: name.to_owned(), ratio: true, quantile: false, gauge: false });
         let clause = Clause::read(&text, &described).map_err(|fault| TestCaseError::fail(format!("{text}: {fault}")))?;
         if let Ok(answer) = clause.answer(&environment) {
             prop_assert_eq!(library(&text, &environment), Ok(answer));
