@@ -308,6 +308,11 @@ mod tests {
                 "give either a preset or events",
             ),
             (
+                "native buckets of the gateway",
+                metric(json!({"name": "a", "histogram": {"preset": "gateway-duration", "native": true}})),
+                "the gateway tells classic buckets only",
+            ),
+            (
                 "a gauge that is compared",
                 metric(json!({"name": "a", "gauge": {"preset": "memory", "floor": 1e8}, "margin": {"abort": "10%"}})),
                 "a gauge is a guard",

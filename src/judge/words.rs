@@ -52,13 +52,14 @@ pub fn percent(share: f64) -> String {
 }
 
 /// An amount of something, short: `0.52`, `37.0`, `512 M`.
+#[must_use]
 pub fn amount(value: f64) -> String {
-    let units = [(1e12, " T"), (1e9, " G"), (1e6, " M"), (1e4, " k")];
-    match units.iter().find(|(size, _)| value >= *size) {
-        Some((1e4, unit)) => format!("{}{unit}", ratio(value / 1000.0)),
-        Some((size, unit)) => format!("{}{unit}", ratio(value / size)),
-        None => ratio(value),
-    }
+    let units = [(1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")];
+    let unit = units.iter().find(|(from, ..)| value >= *from);
+    unit.map_or_else(
+        || ratio(value),
+        |(_, size, unit)| format!("{} {unit}", ratio(value / size)),
+    )
 }
 
 /// A length of time in the unit people would use: `40 s`, `9 min`, `3 h`.

@@ -8,6 +8,7 @@ use super::arms::Labels;
 use super::connection::ConnectionSpec;
 use super::counter::{Disagreement, Origin, merge};
 use super::metric::Identity;
+use super::native::Natives;
 use super::reply::{Sample, Series};
 
 /// Most samples that are kept of one series.
@@ -29,6 +30,8 @@ pub(super) struct Track {
     pub(super) histogram: Arc<str>,
     /// Rising in time, each time once.
     pub(super) samples: Vec<Sample>,
+    /// The buckets of its samples, where it is a native histogram.
+    pub(super) natives: Natives,
     /// What two answers disagreed about since the tick began.
     pub(super) doubt: Option<Disagreement>,
 }
@@ -88,8 +91,11 @@ impl Memory {
             labels: series.labels,
             target,
             samples: Vec::new(),
+            natives: Natives::new(),
             doubt: None,
         });
+        let natives = series.natives.into_iter().filter(|(at, _)| *at <= to);
+        track.natives.extend(natives);
         track.doubt = merge(&mut track.samples, &samples).or(track.doubt);
         key
     }
@@ -125,6 +131,8 @@ impl Memory {
             let surplus = track.samples.len().saturating_sub(MOST_SAMPLES);
             let dropped = old.max(surplus).min(track.samples.len().saturating_sub(1));
             track.samples.drain(..dropped);
+            let oldest = track.samples.first().map_or(i64::MAX, |sample| sample.at);
+            track.natives = track.natives.split_off(&oldest);
         }
     }
 

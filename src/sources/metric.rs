@@ -56,13 +56,15 @@ pub enum RatioPreset {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "has(self.preset) != has(self.selector)", "message": "give either a preset or a selector"},
-    {"rule": "!(has(self.quantile) && has(self.edges))", "message": "give quantile or edges, not both"}
+    {"rule": "!(has(self.quantile) && has(self.edges))", "message": "give quantile or edges, not both"},
+    {"rule": "!has(self.native) || !self.native || !has(self.preset) || self.preset != 'gateway-duration'",
+     "message": "the gateway tells classic buckets only: leave native out"}
 ]))]
 pub struct HistogramSpec {
     /// A histogram that is known by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<HistogramPreset>,
-    /// A classic histogram as a plain selector without the ending `_bucket`:
+    /// A histogram as a plain selector without the ending `_bucket`:
     /// `checkout_seconds{path="/pay"}`. Namespace and pod are matched by Tollgate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
@@ -76,6 +78,11 @@ pub struct HistogramSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 5))]
     pub edges: Option<Vec<f64>>,
+    /// Whether it is a native histogram: its buckets come with every sample, and no series ends in
+    /// `_bucket`. Edges are moved up to the next ones of the coarsest schema of both arms. Default:
+    /// false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub native: bool,
 }
 
 /// Histograms that are known by name.
@@ -225,6 +232,8 @@ impl Ratio {
 pub struct Tails {
     pub(super) identity: Identity,
     pub(super) buckets: Selector,
+    /// Whether buckets come with every sample.
+    pub(super) native: bool,
     pub(super) quantile: Option<f64>,
     /// Edges in rising order; chosen by the plane from the baseline when there are none yet.
     pub edges: Option<Vec<f64>>,
@@ -299,12 +308,19 @@ impl HistogramSpec {
     /// [`SpecError`] naming the field.
     pub fn measure(&self) -> Result<Measure, SpecError> {
         let (identity, buckets) = match (self.preset, &self.selector) {
+            (Some(HistogramPreset::GatewayDuration), None) if self.native => {
+                return Err(field(
+                    "histogram.native",
+                    "the gateway tells classic buckets only: leave it out",
+                ));
+            }
             (Some(HistogramPreset::GatewayDuration), None) => (
                 Identity::Traefik,
                 Selector::of("traefik_service_request_duration_seconds_bucket"),
             ),
             (Some(HistogramPreset::HttpDuration), None) => {
-                (Identity::Pod, Selector::of("http_request_duration_seconds_bucket"))
+                let base = Selector::of("http_request_duration_seconds");
+                (Identity::Pod, self.of(base))
             }
             (None, Some(base)) => {
                 let base = selector("histogram.selector", base)?;
@@ -317,7 +333,7 @@ impl HistogramSpec {
                 if base.metric().ends_with("_bucket") {
                     return Err(field("histogram.selector", "write the name without its ending _bucket"));
                 }
-                (Identity::Pod, base.with_ending("_bucket"))
+                (Identity::Pod, self.of(base))
             }
             _ => return Err(field("histogram", "give either a preset or a selector")),
         };
@@ -333,10 +349,18 @@ impl HistogramSpec {
         Ok(Measure::Tails(Tails {
             identity,
             buckets,
+            native: self.native,
             quantile: self.quantile,
             edges,
             around: false,
         }))
+    }
+}
+
+impl HistogramSpec {
+    /// The series that hold its buckets.
+    fn of(&self, base: Selector) -> Selector {
+        if self.native { base } else { base.with_ending("_bucket") }
     }
 }
 

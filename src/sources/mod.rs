@@ -15,6 +15,7 @@
 //! | `reply` | bytes of an answer to series, with every doubt named |
 //! | `counter` | raw samples to increments |
 //! | `edges` | which bucket edges a histogram is judged at |
+//! | `native` | buckets that come with every sample |
 //! | `subscription` | what a gate asks of the plane, and what it gets |
 //! | `query` | shared questions: shapes, parts, sending |
 //! | `memory` | what is remembered of the series, bounded |
@@ -34,6 +35,7 @@ mod gauge;
 mod history;
 mod memory;
 mod metric;
+mod native;
 mod past;
 mod prometheus;
 mod query;

@@ -11,6 +11,7 @@ use super::connection::ConnectionSpec;
 use super::edges::choose;
 use super::memory::{Memory, Track};
 use super::metric::{Identity, Measure, MetricQuery};
+use super::native;
 use super::past;
 use super::query::{Ask, Fetched, Parts, Reader, Rendered, Round, Shape, Starts, shapes};
 use super::recording::Recording;
@@ -418,6 +419,7 @@ impl Plane {
             && tails.edges.is_none()
             && !total.baseline.is_empty()
         {
+            let choose = if tails.native { native::choose } else { choose };
             let edges = choose(&total.baseline, tails.quantile, tails.around);
             let why = match edges {
                 Some(_) => "the bucket edges were chosen from this reading, counting begins with the next",

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::connection::ConnectionSpec;
-use super::counter::{Doubt, Growth, Span, growth};
+use super::counter::{Doubt, Growth, Origin, Span, growth};
 use super::edges::Edge;
 use super::gauge::median;
 use super::memory::{Memory, Track};
@@ -98,7 +98,12 @@ impl Frame<'_> {
 
     /// How much a series rose since it was last counted.
     pub(super) fn growth(&self, track: &Track) -> Result<Growth, Doubt> {
-        growth(&track.samples, self.span(track), self.memory.origin(&track.target))
+        growth(&track.samples, self.span(track), self.origin(track))
+    }
+
+    /// What is known about where a series comes from.
+    pub(super) fn origin(&self, track: &Track) -> Origin<'_> {
+        self.memory.origin(&track.target)
     }
 
     /// What of a series is to be counted.
@@ -139,8 +144,13 @@ impl Frame<'_> {
             );
             gaps.extend([all, errors].into_iter().filter_map(|tracks| disagreeing(side, tracks)));
         }
-        let baseline = self.count(measure, &total.baseline, &bad.baseline);
-        let canary = self.count(measure, &total.canary, &bad.canary);
+        let native = matches!(measure, Measure::Tails(tails) if tails.native);
+        let schema = native
+            .then(|| self.schema(total))
+            .transpose()
+            .map_err(|gap| vec![gap])?;
+        let baseline = self.count((measure, schema), &total.baseline, &bad.baseline);
+        let canary = self.count((measure, schema), &total.canary, &bad.canary);
         match (baseline, canary) {
             (Ok(baseline), _) if !baseline.based => {
                 gaps.push(gap(
@@ -225,7 +235,12 @@ impl Frame<'_> {
         None
     }
 
-    fn count(&self, measure: &Measure, total: &[&Track], bad: &[&Track]) -> Result<Count, Gap> {
+    fn count(
+        &self,
+        (measure, schema): (&Measure, Option<i32>),
+        total: &[&Track],
+        bad: &[&Track],
+    ) -> Result<Count, Gap> {
         match measure {
             Measure::Ratio(ratio) => {
                 let mut count = self.requests(ratio.identity, total, ratio.part.is_none())?;
@@ -235,7 +250,10 @@ impl Frame<'_> {
                 }
                 Ok(count)
             }
-            Measure::Tails(tails) => self.tails(tails, total),
+            Measure::Tails(tails) => match schema {
+                Some(schema) => self.native_tails(tails, total, schema),
+                None => self.tails(tails, total),
+            },
             Measure::Count(events) => self.events(events.identity, total),
             Measure::Gauge(gauge) => self.levels(gauge, total),
         }
@@ -301,20 +319,21 @@ impl Frame<'_> {
         Ok(count)
     }
 
+    /// How much a counter rose.
     pub(super) fn rise(&self, track: &Track) -> Result<Growth, Gap> {
-        self.growth(track).map_err(|doubt| {
-            let (name, target) = (track.label("__name__"), track.label("instance"));
-            match doubt {
-                Doubt::NotACount => gap(
-                    GapKind::NotACount,
-                    &format!("{name} of {target} is NaN, infinite or negative"),
-                ),
-                Doubt::ResetUnproven => gap(
-                    GapKind::ResetUnproven,
-                    &format!("{name} of {target} fell and no process_start_time_seconds shows a restart"),
-                ),
-            }
-        })
+        if track.natives.is_empty() {
+            return self.total(track);
+        }
+        let detail = format!(
+            "{} is a native histogram: write histogram with native: true",
+            track.label("__name__")
+        );
+        Err(gap(GapKind::QueryError, &detail))
+    }
+
+    /// The same, or how many more were observed.
+    pub(super) fn total(&self, track: &Track) -> Result<Growth, Gap> {
+        self.growth(track).map_err(|doubt| doubted(track, doubt))
     }
 
     /// Where a series counts: at its pod, or at the arm as a whole.
@@ -411,6 +430,21 @@ fn sum(arms: &[Arm], tails: usize) -> Arm {
         }
     }
     all
+}
+
+/// What a doubt about a series means for the evidence.
+pub(super) fn doubted(track: &Track, doubt: Doubt) -> Gap {
+    let (name, target) = (track.label("__name__"), track.label("instance"));
+    match doubt {
+        Doubt::NotACount => gap(
+            GapKind::NotACount,
+            &format!("{name} of {target} is NaN, infinite or negative"),
+        ),
+        Doubt::ResetUnproven => gap(
+            GapKind::ResetUnproven,
+            &format!("{name} of {target} fell and no process_start_time_seconds shows a restart"),
+        ),
+    }
 }
 
 fn disagreeing(side: &str, tracks: &[&Track]) -> Option<Gap> {

@@ -85,7 +85,7 @@ enum Goes {
 
 type Change = fn(&mut Value);
 
-const FIELDS: [(&str, Goes, Change); 50] = [
+const FIELDS: [(&str, Goes, Change); 51] = [
     ("steps[].weight", Goes::There, |s| s["steps"][0]["weight"] = json!(6)),
     ("steps[].minWindow", Goes::There, |s| {
         s["steps"][0]["minWindow"] = json!("7m");
@@ -156,6 +156,9 @@ const FIELDS: [(&str, Goes, Change); 50] = [
     }),
     ("analysis.metrics[].histogram.edges[]", Goes::There, |s| {
         s["analysis"]["metrics"][1]["histogram"]["edges"] = json!([0.1, 0.5]);
+    }),
+    ("analysis.metrics[].histogram.native", Goes::There, |s| {
+        s["analysis"]["metrics"][1]["histogram"]["native"] = json!(true);
     }),
     ("analysis.metrics[].count.preset", Goes::There, |s| {
         s["analysis"]["metrics"][0] = json!({"name": "orders", "count": {"preset": "restarts"}});
