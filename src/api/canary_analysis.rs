@@ -8,7 +8,7 @@ use super::condition::Condition;
 use super::gate_status::AttemptStatus;
 use super::policy::{Analysis, Deadlines, Policy, Step};
 use super::release_gate::Canary;
-use crate::decision::{MethodName, Outcome};
+use crate::decision::{MethodName, Outcome, Unit};
 
 /// The frozen plan of one attempt. It never changes; a changed policy applies to the next attempt.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -259,15 +259,19 @@ pub struct MetricReading {
     #[schemars(length(min = 1, max = 52))]
     pub metric: String,
     /// How it is judged: Sequential compares with stable, Limit with a fixed limit, MannWhitney the
-    /// ranks of a fixed window.
+    /// ranks of a fixed window, and Guard watches a gauge.
     #[serde(default)]
     pub method: MethodName,
+    /// What is counted beside events: requests, or the seconds for which pods were seen, where it is
+    /// restarts and their like; of a gauge, samples.
+    #[serde(default, skip_serializing_if = "Unit::is_requests")]
+    pub unit: Unit,
     /// What this metric says by itself.
     pub verdict: VerdictWord,
     /// Why, in one word.
     #[schemars(length(max = 64))]
     pub reason: String,
-    /// Bad and all requests to the canary.
+    /// Bad and all requests to the canary, events and pod-seconds, or the median of a gauge and its samples.
     #[schemars(length(min = 2, max = 2))]
     pub canary: Vec<f64>,
     /// Bad and all requests to the baseline.
@@ -294,7 +298,7 @@ pub struct MetricReading {
     /// Evidence of safety (natural logarithm) and the limit it has to reach.
     #[schemars(length(min = 2, max = 2))]
     pub safety: Vec<f64>,
-    /// Requests to the canary that are still needed for a Pass.
+    /// Requests to the canary, or pod-seconds, that are still needed for a Pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needs_requests: Option<f64>,
     /// The same in seconds at the rate seen.

@@ -290,12 +290,57 @@ mod tests {
             (
                 "a metric of no kind",
                 metric(json!({"name": "a"})),
-                "exactly one of ratio and histogram",
+                "exactly one of ratio, histogram, count and gauge",
             ),
             (
                 "a metric of two kinds",
                 metric(json!({"name": "a", "ratio": errors(), "histogram": {"preset": "gateway-duration"}})),
-                "exactly one of ratio and histogram",
+                "exactly one of ratio, histogram, count and gauge",
+            ),
+            (
+                "a metric of two other kinds",
+                metric(json!({"name": "a", "ratio": errors(), "count": {"preset": "restarts"}})),
+                "exactly one of ratio, histogram, count and gauge",
+            ),
+            (
+                "a count of two",
+                metric(json!({"name": "a", "count": {"preset": "restarts", "events": "crashes_total"}})),
+                "give either a preset or events",
+            ),
+            (
+                "native buckets of the gateway",
+                metric(json!({"name": "a", "histogram": {"preset": "gateway-duration", "native": true}})),
+                "the gateway tells classic buckets only",
+            ),
+            (
+                "a gauge that is compared",
+                metric(json!({"name": "a", "gauge": {"preset": "memory", "floor": 1e8}, "margin": {"abort": "10%"}})),
+                "a gauge is a guard",
+            ),
+            (
+                "a gauge without a floor",
+                metric(json!({"name": "a", "gauge": {"preset": "memory"}})),
+                "floor",
+            ),
+            (
+                "a gauge below nothing",
+                metric(json!({"name": "a", "gauge": {"preset": "cpu", "floor": -1}})),
+                "a number, 0 or more",
+            ),
+            (
+                "a gauge of two",
+                metric(json!({"name": "a", "gauge": {"preset": "memory", "selector": "queue_length", "floor": 0}})),
+                "give either a preset or a selector",
+            ),
+            (
+                "a gauge that is all",
+                metric(json!({"name": "a", "gauge": {"preset": "memory", "floor": 0}})),
+                "at least one metric that is no gauge",
+            ),
+            (
+                "a limit on a count",
+                metric(json!({"name": "a", "count": {"preset": "oom-kills"}, "limit": "1%"})),
+                "limit and mannWhitney look at shares of requests",
             ),
             (
                 "margin and limit",

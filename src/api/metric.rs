@@ -4,17 +4,23 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::gauge::{GaugeSpec, Guard};
 use super::invalid::Invalid;
 use super::units::{Duration, Share};
 use crate::decision::{Millis, Promote};
-use crate::sources::{HistogramSpec, Measure, RatioPreset, RatioSpec, SpecError};
+use crate::sources::{CountSpec, Gauge, HistogramSpec, Measure, RatioPreset, RatioSpec, SpecError};
 
-/// One thing that is compared between canary and baseline: a ratio of counters, or the tail of a
-/// histogram.
+/// One thing that is compared between canary and baseline: a ratio of counters, the tail of a
+/// histogram, or events over time; or a gauge that is watched beside them.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.ratio) != has(self.histogram)").message("a metric has exactly one of ratio and histogram"),
+    validation = Rule::new("(has(self.ratio) ? 1 : 0) + (has(self.histogram) ? 1 : 0) + (has(self.count) ? 1 : 0) + (has(self.gauge) ? 1 : 0) == 1")
+        .message("a metric has exactly one of ratio, histogram, count and gauge"),
+    validation = Rule::new("!has(self.gauge) || !(has(self.margin) || has(self.limit) || has(self.mannWhitney) || has(self.promote) || has(self.dispersion))")
+        .message("a gauge is a guard: it has worse, floor and abort, and neither margin, limit, mannWhitney, promote nor dispersion"),
+    validation = Rule::new("!has(self.count) || !(has(self.limit) || has(self.mannWhitney))")
+        .message("limit and mannWhitney look at shares of requests: a count has none"),
     validation = Rule::new("(has(self.margin) ? 1 : 0) + (has(self.limit) ? 1 : 0) + (has(self.mannWhitney) ? 1 : 0) <= 1")
         .message("a metric is judged by a margin, by a limit or by mannWhitney: by one of them"),
     validation = Rule::new("!has(self.consecutiveFailures) || has(self.limit)")
@@ -42,17 +48,24 @@ pub struct Metric {
     /// Requests slower than the baseline's quantile, out of all requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub histogram: Option<HistogramSpec>,
+    /// Events over the time that pods were seen, like restarts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<CountSpec>,
+    /// What pods have, like memory: a guard, for which no error rate is claimed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gauge: Option<GaugeSpec>,
     /// How much worse than the baseline is tolerated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub margin: Option<Margin>,
     /// What lets the metric pass at a step. Safe, the default: evidence that the canary is within
     /// margin.promote. NoHarm: no sign of harm in analysis.minSample requests, which proves nothing;
     /// it is recorded as NoHarm, with the upper bound of the ratio. The last step is always judged
-    /// so.
+    /// so. A count passes with NoHarm unless Safe or margin.promote is written, once the canary's pods
+    /// were seen for five minutes, added up: what happens once a week cannot be proved safe in minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promote: Option<Promote>,
-    /// How many events come together at most, like the attempts of one request where callers retry:
-    /// evidence is divided by it. From 1 to 1000. Default: 1. Where the source tells stable's pods
+    /// How many events come together at most, like the attempts of one request where callers retry, or
+    /// the restarts of one pod in a loop: evidence is divided by it. From 1 to 1000. Default: 1. Where the source tells stable's pods
     /// apart, what they show replaces it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
@@ -114,6 +127,8 @@ pub struct Margins {
     pub failures: u32,
     /// Length and points of a window, when the metric is judged by ranks.
     pub ranks: Option<(Millis, u32)>,
+    /// What is too much, when the metric is a gauge.
+    pub guard: Option<Guard>,
     /// What lets the metric pass.
     pub promotion: Promote,
     /// Variance of the counts relative to independent requests, until it is learnt; 1 or more.
@@ -133,6 +148,8 @@ impl Metric {
                 ..RatioSpec::default()
             }),
             histogram: None,
+            count: None,
+            gauge: None,
             margin: None,
             promote: None,
             dispersion: None,
@@ -184,9 +201,17 @@ impl Metric {
             )?,
             failures: Self::whole("consecutiveFailures", self.consecutive_failures, (1, 100))?.unwrap_or(1),
             ranks: self.ranks()?,
-            promotion: self.promote.unwrap_or_default(),
+            guard: self.gauge.as_ref().map(GaugeSpec::guard).transpose()?,
+            promotion: self.promotion(promote.is_some()),
             dispersion: Self::whole("dispersion", self.dispersion, (1, 1000))?.map_or(1.0, f64::from),
         })
+    }
+
+    /// What lets it pass: of a count, the absence of harm unless a proof is asked for.
+    fn promotion(&self, margin: bool) -> Promote {
+        let watched = self.gauge.is_some() || self.count.is_some() && !margin;
+        let default = if watched { Promote::NoHarm } else { Promote::Safe };
+        self.promote.unwrap_or(default)
     }
 
     /// Whether good ones are what is counted.
@@ -213,6 +238,16 @@ impl Metric {
                 (limit || ranks) && (self.promote.is_some() || self.dispersion.is_some()),
                 "promote and dispersion",
                 "none of them beside limit or mannWhitney",
+            ),
+            (
+                self.count.is_some() && (limit || ranks),
+                "limit and mannWhitney",
+                "none of them beside a count, which has no shares of requests",
+            ),
+            (
+                self.gauge.is_some() && (forms > 0 || self.promote.is_some() || self.dispersion.is_some()),
+                "margin, limit, mannWhitney, promote and dispersion",
+                "none of them beside a gauge, which has worse, floor and abort",
             ),
             (
                 proof && self.promote == Some(Promote::NoHarm),
@@ -264,13 +299,22 @@ impl Metric {
     /// # Errors
     /// Names the field below this metric that cannot be understood.
     pub fn measure(&self) -> Result<Measure, Invalid> {
-        let measure = match (&self.ratio, &self.histogram) {
-            (Some(ratio), None) => ratio.measure(),
-            (None, Some(histogram)) => histogram.measure(),
-            (ratio, _) => {
-                let value = if ratio.is_some() { "both" } else { "neither" };
-                return Err(Invalid::new("ratio or histogram", value, "exactly one of them"));
-            }
+        let written = [
+            self.ratio.as_ref().map(RatioSpec::measure),
+            self.histogram.as_ref().map(HistogramSpec::measure),
+            self.count.as_ref().map(CountSpec::measure),
+            self.gauge
+                .as_ref()
+                .map(|gauge| Gauge::measure(gauge.preset, gauge.selector.as_deref())),
+        ];
+        let mut written = written.into_iter().flatten();
+        let (Some(measure), None) = (written.next(), written.next()) else {
+            let accepted = "exactly one of them";
+            return Err(Invalid::new(
+                "ratio, histogram, count or gauge",
+                "none or several of them",
+                accepted,
+            ));
         };
         measure.map_err(|error| match error {
             SpecError::Field { field, why } => Invalid::new(field, "what is written", why),

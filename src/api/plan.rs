@@ -198,6 +198,10 @@ impl Terms<'_> {
                 return Err(within(Invalid::new("name", &metric.name, "a name no other metric has")));
             }
         }
+        if metrics.iter().all(|metric| metric.gauge.is_some()) {
+            let accepted = "at least one metric that is no gauge: a guard proves nothing";
+            return Err(Invalid::new("spec.analysis.metrics", "gauges only", accepted));
+        }
         Ok(())
     }
 

@@ -68,6 +68,7 @@ impl From<&Reading> for MetricReading {
         Self {
             metric: reading.metric.clone(),
             method: reading.method,
+            unit: reading.unit,
             verdict: VerdictWord::from(&reading.verdict),
             reason: reading.verdict.reason().word().to_owned(),
             canary: pair(reading.canary),
@@ -154,7 +155,7 @@ mod tests {
 
     use super::*;
     use crate::api::{Condition, ConditionStatus};
-    use crate::decision::{GapKind, MethodName, Millis, Need, Outcome, Reason};
+    use crate::decision::{GapKind, MethodName, Millis, Need, Outcome, Reason, Unit};
 
     /// The worst text there is: every character takes two bytes as JSON.
     fn worst(length: usize) -> String {
@@ -188,6 +189,7 @@ mod tests {
         let reading = Reading {
             metric: "m".repeat(52),
             method: MethodName::Sequential,
+            unit: Unit::PodSeconds,
             verdict: Verdict::Inconclusive(Reason::RouteNotProgrammed),
             canary: [number; 2],
             baseline: [number; 2],

@@ -11,8 +11,8 @@ use super::paint::{Tone, paint, print, print_json, tone};
 use super::story::Head;
 use super::units::{at, clock, now, number, percent, span};
 use crate::api::{AttemptStatus, CanaryAnalysis, DecisionEntry, Metric, MetricReading, ReleaseGate, VerdictWord};
-use crate::decision::{Millis, Outcome, Reason};
-use crate::judge::count;
+use crate::decision::{Millis, Outcome, Promote, Reason, Unit};
+use crate::judge::{amount, count};
 
 /// Explains why a gate is where it is: step, metrics against their limits, rule, hashes, decisions.
 #[derive(Debug, clap::Args)]
@@ -321,14 +321,23 @@ fn metric(judged: &Judged) -> String {
 
 /// What the policy tolerates.
 fn allowed(asked: &Metric) -> String {
+    if let (Some(gauge), Ok(Some(guard))) = (&asked.gauge, asked.margins().map(|margins| margins.guard)) {
+        let does = if gauge.abort { "aborts" } else { "holds" };
+        let worse = percent(guard.worse, 1.0);
+        return format!(
+            "{does} at more than {worse} above stable and above {} for 5 min; guard, no error rate claimed",
+            amount(guard.floor)
+        );
+    }
     match (asked.limit.as_ref(), asked.margins()) {
         (Some(limit), _) => format!("at most {} of the canary's requests", limit.0),
         (None, Err(error)) => error.to_string(),
         (None, Ok(margins)) => {
-            let promote = margins.promote.map_or_else(
-                || "promote within the harm budget".to_owned(),
-                |margin| format!("promote below {} worse", percent(margin, 1.0)),
-            );
+            let promote = match (margins.promote, margins.promotion) {
+                (_, Promote::NoHarm) => "promote while no harm is seen".to_owned(),
+                (None, Promote::Safe) => "promote within the harm budget".to_owned(),
+                (Some(margin), Promote::Safe) => format!("promote below {} worse", percent(margin, 1.0)),
+            };
             format!(
                 "abort above {} worse than stable, {promote}",
                 percent(margins.abort, 1.0)
@@ -337,18 +346,24 @@ fn allowed(asked: &Metric) -> String {
     }
 }
 
+/// What an arm counted: `12 of 3,000 failed (0.4 %)`, `3 in 40 pod-minutes`.
+fn counted(known: &MetricReading, counts: &[f64], slow: bool) -> String {
+    let (bad, all) = pair(counts);
+    if known.unit.is_requests() {
+        let word = if slow { "slow" } else { "failed" };
+        return format!("{} of {} {word} ({})", count(bad), count(all), percent(bad, all));
+    }
+    let (total, unit) = known.unit.scaled(all);
+    if known.unit == Unit::Samples {
+        return format!("median {} of {} {unit}", amount(bad), count(total));
+    }
+    format!("{} in {} {unit}", count(bad), count(total))
+}
+
 fn numbers(known: &MetricReading, slow: bool) -> String {
-    let word = if slow { "slow" } else { "failed" };
     let mut text = String::new();
     for (arm, counts) in [("canary  ", &known.canary), ("stable  ", &known.baseline)] {
-        let (bad, all) = pair(counts);
-        let _ = writeln!(
-            text,
-            "  {arm}  {} of {} {word} ({})",
-            count(bad),
-            count(all),
-            percent(bad, all)
-        );
+        let _ = writeln!(text, "  {arm}  {}", counted(known, counts, slow));
     }
     if let Some(ratio) = known.ratio {
         let between = known
@@ -382,7 +397,8 @@ fn numbers(known: &MetricReading, slow: bool) -> String {
             .map_or_else(String::new, |seconds| {
                 format!(", about {}", span(super::next::whole(seconds)))
             });
-        let _ = writeln!(text, "  needs     about {} more requests{time}", count(requests));
+        let (more, unit) = known.unit.scaled(requests);
+        let _ = writeln!(text, "  needs     about {} more {unit}{time}", count(more));
     }
     for gap in &known.gaps {
         let detail = if gap.detail.is_empty() {

@@ -55,6 +55,7 @@ pub const RULES: &[(&str, &str)] = &[
     ("invalid", "Every field is known and has a value that is accepted"),
     ("masks-absence", "No expression turns missing data into good data"),
     ("not-a-counter", "Selectors name counters"),
+    ("not-a-gauge", "Selectors of gauges name no counters"),
     ("decides-on-luck", "A limit is compared with enough requests"),
     ("grey-zone", "At every ratio either safety or harm can be shown"),
     ("never-safe", "A service without errors can be shown safe"),

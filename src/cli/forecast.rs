@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::paint::{Tone, paint};
 use super::units::span;
 use crate::api::{CanaryAnalysisSpec, Share};
-use crate::decision::{Millis, OnInconclusive};
+use crate::decision::{Millis, OnInconclusive, Percent, Unit};
 use crate::judge::{MetricPlan, Settings, Shape, count, expected};
 use crate::trial::plans;
 
@@ -44,7 +44,10 @@ pub struct Step {
     pub weight: i64,
     /// The metric that needs most.
     pub metric: String,
-    /// Requests to the canary; absent when no number of them would suffice.
+    /// What that is.
+    #[serde(skip_serializing_if = "Unit::is_requests")]
+    pub unit: Unit,
+    /// Requests to the canary, or pod-seconds; absent when no number of them would suffice.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests: Option<f64>,
     /// The same in seconds at the assumed traffic, and never below the step's shortest stay.
@@ -105,18 +108,32 @@ pub fn gate((namespace, name): (&str, &str), spec: &CanaryAnalysisSpec, traffic:
             let needs: Option<Vec<f64>> = rates(metric, spec, traffic.errors).into_iter().map(of_tail).collect();
             needs?.into_iter().max_by(f64::total_cmp)
         };
-        let needs = plans.iter().map(|metric| (metric, of(metric)));
+        let a_second = |unit| match unit {
+            Unit::Requests => traffic.rate * share,
+            Unit::PodSeconds => pods(weight, spec),
+            Unit::Samples => f64::INFINITY,
+        };
+        // a guard lets everything go on that it does not hold
+        let needs = plans
+            .iter()
+            .filter(|metric| metric.shape != Shape::Gauge)
+            .map(|metric| {
+                let need = of(metric);
+                (metric, need, need.map(|need| need / a_second(metric.shape.unit())))
+            });
         // What would never suffice needs most.
-        let most = needs
-            .max_by(|(_, one), (_, other)| one.unwrap_or(f64::INFINITY).total_cmp(&other.unwrap_or(f64::INFINITY)));
-        let Some((metric, requests)) = most else { continue };
-        let seconds =
-            requests.map(|requests| (requests / (traffic.rate * share)).max(planned.min_window.as_secs_f64()));
+        let time = |seconds: Option<f64>| seconds.unwrap_or(f64::INFINITY);
+        let most = needs.max_by(|(_, _, one), (_, _, other)| time(*one).total_cmp(&time(*other)));
+        let Some((metric, requests, seconds)) = most else {
+            continue;
+        };
+        let seconds = seconds.map(|seconds| seconds.max(planned.min_window.as_secs_f64()));
         let longest = planned.max_window.as_secs_f64();
         gate.steps.push(Step {
             place: index + 1,
             weight: weight.into(),
             metric: metric.name.clone(),
+            unit: metric.shape.unit(),
             requests,
             seconds,
             longest,
@@ -127,11 +144,19 @@ pub fn gate((namespace, name): (&str, &str), spec: &CanaryAnalysisSpec, traffic:
     gate
 }
 
-/// The rates of events that a metric's tails have in health: errors as assumed, and above a quantile
-/// what is above it.
+/// How many pods the canary has at a weight.
+fn pods(weight: Percent, spec: &CanaryAnalysisSpec) -> f64 {
+    let pods = weight.pods_of(spec.target.stable_pods).max(1);
+    u32::try_from(pods).map_or(f64::MAX, f64::from)
+}
+
+/// The rates of events that a metric's tails have in health: errors as assumed, above a quantile
+/// what is above it, and no restarts.
 fn rates(metric: &MetricPlan, spec: &CanaryAnalysisSpec, errors: f64) -> Vec<f64> {
-    if matches!(metric.shape, Shape::Ratio | Shape::Conversion) {
-        return vec![errors];
+    match metric.shape {
+        Shape::Ratio | Shape::Conversion => return vec![errors],
+        Shape::Count | Shape::Gauge => return vec![0.0],
+        Shape::Histogram { .. } => {}
     }
     let asked = spec.analysis.metrics.iter().find(|asked| asked.name == metric.name);
     let quantile = asked.and_then(|asked| asked.histogram.as_ref()?.quantile);
@@ -144,16 +169,16 @@ impl Step {
     pub fn sentence(&self) -> String {
         let Some((requests, seconds)) = self.requests.zip(self.seconds) else {
             return format!(
-                "{}: no number of requests would show it safe: {:?} at maxWindow",
-                self.metric, self.on_inconclusive
+                "{}: no number of {} would show it safe: {:?} at maxWindow",
+                self.metric,
+                self.unit.scaled(f64::MAX).1,
+                self.on_inconclusive
             );
         };
         let time = span(super::next::whole(seconds));
-        let mut text = format!(
-            "about {} requests to the canary, {time} ({})",
-            count(requests),
-            self.metric
-        );
+        let (need, unit) = self.unit.scaled(requests);
+        let of = if self.unit.is_requests() { "to" } else { "of" };
+        let mut text = format!("about {} {unit} {of} the canary, {time} ({})", count(need), self.metric);
         if self.too_long {
             let longest = span(Millis::from_secs(super::next::whole(self.longest).0 / 1000));
             let _ = write!(

@@ -332,6 +332,14 @@ fn selectors(metric: &Metric) -> Vec<(&'static str, &str)> {
         ("ratio.good", ratio.and_then(|ratio| ratio.good.as_deref())),
         ("ratio.total", ratio.and_then(|ratio| ratio.total.as_deref())),
         (
+            "gauge.selector",
+            metric.gauge.as_ref().and_then(|gauge| gauge.selector.as_deref()),
+        ),
+        (
+            "count.events",
+            metric.count.as_ref().and_then(|count| count.events.as_deref()),
+        ),
+        (
             "histogram.selector",
             metric
                 .histogram
@@ -365,10 +373,16 @@ fn masks(subject: &mut Subject<'_>, metrics: &[Metric]) {
     }
 }
 
-/// Selectors that by their names are no counters.
+/// Selectors that by their names are no counters, and gauges that are.
 fn counters(subject: &mut Subject<'_>, metric: &Metric, field: &dyn Fn(&str) -> String) {
     for (name, text) in selectors(metric) {
-        if let (Some(SelectorDoubt::NotACounter(why)), true) = (doubt(text), name != "histogram.selector") {
+        if name == "gauge.selector" && doubt(text).is_none() {
+            let accepted = "it is named like a counter, which only rises; a gauge is needed, like queue_length, or ratio or count \
+                            for what is counted";
+            subject.find((Level::Warning, "not-a-gauge"), &field(name), text, accepted);
+        }
+        let counts = !["histogram.selector", "gauge.selector"].contains(&name);
+        if let (Some(SelectorDoubt::NotACounter(why)), true) = (doubt(text), counts) {
             let accepted = format!("{why}; a counter is needed, like orders_total: its increase is what is compared");
             subject.find((Level::Warning, "not-a-counter"), &field(name), text, &accepted);
         }
@@ -637,6 +651,59 @@ mod tests {
         assert!((150.0..300.0).contains(&needs[0]), "{needs:?}");
         assert!((120_000.0..240_000.0).contains(&needs[3]), "{needs:?}");
         assert!((needs[4] - 500.0).abs() < 0.5, "{needs:?}");
+    }
+
+    #[test]
+    fn restarts_need_pod_time_and_no_requests() {
+        let restarts = |more: Value| {
+            let mut metric = json!({"name": "restarts", "count": {"preset": "restarts"}});
+            json_patch::merge(&mut metric, &more);
+            let spec = json!({"steps": [{"weight": 50}, {"weight": 100}], "analysis": {"minWindow": "1m", "metrics": [metric]}});
+            let traffic = Traffic { rate: 1.0, errors: 0.0 };
+            lint("gate.yaml", &gate(&spec), Some(traffic)).steps[0].steps[0].sentence()
+        };
+        assert_eq!(restarts(json!({})), "about 5 pod-minutes of the canary, 5m (restarts)");
+        assert_eq!(
+            restarts(json!({"promote": "Safe"})),
+            "restarts: no number of pod-hours would show it safe: Hold at maxWindow"
+        );
+        let masked = json!({"analysis": {"metrics": [
+            {"name": "crashes", "count": {"events": "crashes_total or vector(0)"}},
+        ]}});
+        let findings = lint("gate.yaml", &gate(&masked), None).findings;
+        let found = findings.first().map(|finding| (finding.rule, finding.field.as_str()));
+        assert_eq!(found, Some(("masks-absence", "spec.analysis.metrics[0].count.events")));
+    }
+
+    #[test]
+    fn a_gauge_is_no_counter_and_needs_no_requests() {
+        let found = |selector: &str| {
+            let metrics = json!([
+                {"name": "errors", "ratio": {"preset": "gateway-errors"}},
+                {"name": "queue", "gauge": {"selector": selector, "floor": 100}},
+            ]);
+            let spec = json!({"analysis": {"metrics": metrics}});
+            let traffic = Traffic {
+                rate: 200.0,
+                errors: 0.003,
+            };
+            let linter = lint("gate.yaml", &gate(&spec), Some(traffic));
+            assert!(
+                linter
+                    .steps
+                    .iter()
+                    .flat_map(|gate| &gate.steps)
+                    .all(|step| step.metric == "errors")
+            );
+            linter
+                .findings
+                .iter()
+                .map(|finding| finding.rule)
+                .find(|rule| *rule != "never-safe")
+        };
+        assert_eq!(found("queue_length"), None);
+        assert_eq!(found("queued_total"), Some("not-a-gauge"));
+        assert_eq!(found("queue_length or vector(0)"), Some("masks-absence"));
     }
 
     #[test]

@@ -228,19 +228,18 @@ impl Course<'_> {
             .readings
             .iter()
             .filter(|reading| reading.verdict != VerdictWord::Pass);
-        let Some((requests, seconds)) = open
-            .filter_map(|reading| Some((reading.needs_requests?, reading.needs_seconds)))
-            .max_by(|a, b| a.0.total_cmp(&b.0))
+        let Some((unit, requests, seconds)) = open
+            .filter_map(|reading| Some((reading.unit, reading.needs_requests?, reading.needs_seconds)))
+            .max_by(|a, b| a.1.total_cmp(&b.1))
         else {
             return String::new();
         };
+        let (more, unit) = unit.scaled(requests);
         match seconds {
-            Some(seconds) if seconds.is_finite() && seconds < 1e8 => format!(
-                " (about {} more requests, about {})",
-                count(requests),
-                span(whole(seconds))
-            ),
-            _ => format!(" (about {} more requests)", count(requests)),
+            Some(seconds) if seconds.is_finite() && seconds < 1e8 => {
+                format!(" (about {} more {unit}, about {})", count(more), span(whole(seconds)))
+            }
+            _ => format!(" (about {} more {unit})", count(more)),
         }
     }
 }

@@ -17,9 +17,9 @@ use plotters::style::{FontStyle, register_font};
 
 use super::cluster::Trouble;
 use super::timeline::{Event, Kind, Told};
-use super::units::percent;
-use crate::decision::{Judged, Millis, Outcome, Reading};
-use crate::judge::count;
+use super::units::{number, percent};
+use crate::decision::{Judged, Millis, Outcome, Reading, Unit};
+use crate::judge::{amount, count};
 
 const CANARY: RGBColor = RGBColor(213, 94, 0);
 const STABLE: RGBColor = RGBColor(0, 114, 178);
@@ -291,12 +291,25 @@ fn upright<Y: Clone + 'static>(event: &Event, at: f64, (low, high): (Y, Y)) -> [
 /// Both arms' rates since the step began, and the band within which the canary's lies.
 fn rates<B: DrawingBackend>(scene: &Scene<'_>, metric: usize, name: &str, area: &Area<'_, B>) -> Result<(), String> {
     let said = |error: DrawingAreaErrorKind<B::ErrorType>| error.to_string();
-    let rate = |[events, all]: [f64; 2]| (all > 0.0).then(|| events / all * 100.0);
+    let unit = scene.readings(metric).map(|(_, _, reading)| reading.unit).next();
+    let unit = unit.unwrap_or_default();
+    let rate = |[events, all]: [f64; 2]| {
+        let value = match unit {
+            Unit::Requests => events / all * 100.0,
+            Unit::PodSeconds => events / all * 3600.0,
+            Unit::Samples => events,
+        };
+        (all > 0.0).then_some(value)
+    };
     let highest = scene
         .readings(metric)
         .flat_map(|(_, _, reading)| [rate(reading.canary), rate(reading.baseline)]);
     let top = (highest.flatten().fold(0.0, f64::max) * 1.6).max(0.5);
-    let label = |rate: &f64| percent(*rate, 100.0);
+    let label = |rate: &f64| match unit {
+        Unit::Requests => percent(*rate, 100.0),
+        Unit::PodSeconds => format!("{} a pod-hour", number(*rate)),
+        Unit::Samples => amount(*rate),
+    };
     let mut chart = axes(scene, area, (24, 12), (0.0..top, 5, &label))?;
     for step in 0..scene.told.steps.len() {
         let at_step = || scene.readings(metric).filter(move |(_, judged, _)| judged.step == step);

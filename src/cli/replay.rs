@@ -488,6 +488,10 @@ fn record(path: &Path, recording: &Recording, script: &Script, begun: Millis) ->
         recording.note(WEIGHT, &labels, each.at, weight).map_err(refused)?;
     }
     let as_answer = path.extension().is_some_and(|extension| extension == "json");
+    if !as_answer && !recording.is_text() {
+        let detail = "text has no form for native histograms; name the file with the ending .json";
+        return Err(Trouble::Usage(format!("{}: {detail}", path.display())));
+    }
     let text = if as_answer {
         recording.answer_body()
     } else {

@@ -6,8 +6,8 @@ use super::paint::{Tone, paint, tone};
 use super::timeline::{Event, Kind, Told};
 use super::units::{clock, number, percent, span};
 use crate::api::moment;
-use crate::decision::{Judged, Millis, Outcome, Reading, Verdict};
-use crate::judge::count;
+use crate::decision::{Judged, Millis, Outcome, Reading, Unit, Verdict};
+use crate::judge::{amount, count};
 
 /// What is held for no longer needs no line of its own.
 const MOMENT: Millis = Millis::from_secs(10);
@@ -147,7 +147,16 @@ fn last(judged: &Judged, begun: Millis, width: usize) -> String {
 
 /// What is known of a metric, in one line.
 fn numbers(reading: &Reading) -> String {
-    let arm = |[events, all]: [f64; 2]| format!("{} of {} ({})", count(events), count(all), percent(events, all));
+    let arm = |[events, all]: [f64; 2]| {
+        if reading.unit.is_requests() {
+            return format!("{} of {} ({})", count(events), count(all), percent(events, all));
+        }
+        let (total, unit) = reading.unit.scaled(all);
+        if reading.unit == Unit::Samples {
+            return format!("median {} of {} {unit}", amount(events), count(total));
+        }
+        format!("{} in {} {unit}", count(events), count(total))
+    };
     let mut parts = vec![
         format!("canary {}", arm(reading.canary)),
         format!("stable {}", arm(reading.baseline)),
@@ -168,7 +177,8 @@ fn numbers(reading: &Reading) -> String {
         let time = time.map_or_else(String::new, |seconds| {
             format!(", about {}", span(super::next::whole(seconds)))
         });
-        parts.push(format!("needs about {} more requests{time}", count(need.requests)));
+        let (more, unit) = reading.unit.scaled(need.requests);
+        parts.push(format!("needs about {} more {unit}{time}", count(more)));
     }
     parts.extend(
         reading

@@ -173,7 +173,9 @@ fn numbers<'a>(
         clippy::cast_sign_loss,
         reason = "a count of requests"
     )]
-    let requests = reading.map(|reading| reading.canary[1] as u64);
+    let requests = reading
+        .filter(|reading| reading.unit.is_requests())
+        .map(|reading| reading.canary[1] as u64);
     github::Numbers {
         weight: step.map(|step| plan.weight_at(step)).or_else(|| subject.weight()),
         requests,
@@ -193,6 +195,7 @@ mod tests {
         Reading {
             metric: metric.to_owned(),
             method: crate::decision::MethodName::Sequential,
+            unit: crate::decision::Unit::Requests,
             verdict,
             canary: [0.0; 2],
             baseline: [0.0; 2],

@@ -99,17 +99,51 @@ impl GapKind {
     }
 }
 
+/// What the total of an arm is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Unit {
+    /// Requests.
+    #[default]
+    Requests,
+    /// Seconds for which a pod was seen, added up over pods.
+    PodSeconds,
+    /// Samples of a gauge.
+    Samples,
+}
+
+impl Unit {
+    /// Whether it is the ordinary one.
+    #[must_use]
+    pub fn is_requests(&self) -> bool {
+        *self == Self::Requests
+    }
+
+    /// A total in the unit that people would use, and its name: 2400 pod-seconds are 40 pod-minutes.
+    #[must_use]
+    pub const fn scaled(self, total: f64) -> (f64, &'static str) {
+        match self {
+            Self::Requests => (total, "requests"),
+            Self::Samples => (total, "samples"),
+            Self::PodSeconds if total < 90.0 => (total, "pod-seconds"),
+            Self::PodSeconds if total < 5400.0 => (total / 60.0, "pod-minutes"),
+            Self::PodSeconds => (total / 3600.0, "pod-hours"),
+        }
+    }
+}
+
 /// What one arm counted during one tick.
 ///
 /// `events[i]` counts what happened at tail `i` (a ratio has one tail: the bad requests; a
-/// histogram has one tail per edge: the requests slower than it), out of `total` requests.
-/// Counts are finite, not negative, and no event count exceeds `total`.
+/// histogram has one tail per edge: the requests slower than it), out of `total` requests. Counts
+/// are finite, not negative, and no event count exceeds `total`. What is counted over time has its
+/// events, of which there may be more, in `total` pod-seconds. A gauge has the median of its pods for
+/// its one event count, which rests on `total` samples.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Arm {
     /// Events per tail.
     pub events: Vec<f64>,
-    /// Requests.
+    /// Requests, pod-seconds, or samples.
     pub total: f64,
 }
 
@@ -152,7 +186,8 @@ impl Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Need {
-    /// More requests to the canary, if it is as healthy as the baseline.
+    /// More requests to the canary, or as much more of the reading's unit, if it is as healthy as the
+    /// baseline.
     pub requests: f64,
     /// The same in time at the rate seen, when any traffic was seen.
     pub seconds: Option<f64>,
@@ -168,6 +203,8 @@ pub enum MethodName {
     MannWhitney,
     /// The canary's own share against a fixed limit.
     Limit,
+    /// A gauge that must not be far above the baseline's for minutes. No error rate is claimed.
+    Guard,
 }
 
 /// The numbers of one metric as people read them. They explain a verdict and never make one.
@@ -179,10 +216,13 @@ pub struct Reading {
     /// How it is judged.
     #[serde(default)]
     pub method: MethodName,
+    /// What both totals are made of.
+    #[serde(default, skip_serializing_if = "Unit::is_requests")]
+    pub unit: Unit,
     /// What this metric says by itself.
     pub verdict: Verdict,
     /// Canary events and requests since the step's window began; where harm is proved, since the
-    /// attempt began, for that is what proves it.
+    /// attempt began, for that is what proves it. Of a gauge, the newest median and the samples.
     pub canary: [f64; 2],
     /// Baseline events and requests over the same time.
     pub baseline: [f64; 2],

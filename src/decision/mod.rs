@@ -37,7 +37,7 @@ mod violations;
 #[cfg(test)]
 mod walks;
 
-pub use evidence::{Arm, Evidence, Gap, GapKind, Judged, MethodName, Need, Reading, Tick, Verdict};
+pub use evidence::{Arm, Evidence, Gap, GapKind, Judged, MethodName, Need, Reading, Tick, Unit, Verdict};
 pub use facts::{CanaryFact, Facts, Mark, Request, RouteFact, SafeTarget, Split, Verb, WorkloadFact};
 pub use machine::decide;
 pub use plan::{Deadlines, NoEvidencePolicy, OnInconclusive, Plan, Promote, Step, Then};

@@ -64,6 +64,8 @@ reasons! {
     NoEvidence,
     /// The canary is worse than stable was in the past it is compared with, which holds and does not abort.
     WorseThanPast,
+    /// A gauge of the canary has been far above stable's for minutes; for a guard no error rate is claimed.
+    GuardExceeded,
     /// The canary does not get the share of the requests that its weight says.
     SampleRatio,
     /// Evidence was missing for longer than the policy allows.
@@ -147,6 +149,7 @@ impl Reason {
             | Self::RouteMissing
             | Self::NoEvidence
             | Self::WorseThanPast
+            | Self::GuardExceeded
             | Self::SampleRatio
             | Self::EvidenceDeadline
             | Self::Inconclusive

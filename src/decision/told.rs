@@ -30,6 +30,7 @@ impl Pass<'_> {
                 | Reason::RuleHolds
                 | Reason::RuleUnanswered
                 | Reason::WorseThanPast
+                | Reason::GuardExceeded
                 | Reason::Inconclusive,
                 _,
             ) => measured.unwrap_or(reason.sentence()).to_owned(),
@@ -173,6 +174,7 @@ mod tests {
         Reading {
             metric: metric.into(),
             method: crate::decision::MethodName::Sequential,
+            unit: crate::decision::Unit::Requests,
             verdict: Verdict::Inconclusive(Reason::NoEvidence),
             canary: [0.0; 2],
             baseline: [0.0; 2],

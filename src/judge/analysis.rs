@@ -78,7 +78,8 @@ impl Analysis {
         self.metrics.get(index)?.last
     }
 
-    /// Requests of canary and baseline that the metric at `index` has counted at this step.
+    /// Requests (or pod-seconds) of canary and baseline that the metric at `index` has counted at this
+    /// step.
     #[must_use]
     pub fn requests(&self, index: usize) -> Option<[f64; 2]> {
         let counts = self.metrics.get(index)?.step.0;
@@ -157,7 +158,9 @@ impl Analysis {
             }
         }
         let counted = [metric.step.0.n - before.n, metric.step.0.m - before.m];
-        if let (0, Some(start)) = (index, start) {
+        if let Some(start) = start
+            && self.counting_requests().next().is_some_and(|(first, _)| first == index)
+        {
             self.weigh(start, counted);
         }
         if self.failure.is_none() && self.course.is_some() {
@@ -179,7 +182,7 @@ impl Analysis {
             step,
             at: newest.or(started).unwrap_or_default(),
             verdict,
-            receiving: self.is_at(step) && self.metrics.iter().any(|metric| metric.step.0.n > 0.0),
+            receiving: self.is_at(step) && self.is_receiving(),
             blind_since: self
                 .metrics
                 .iter()
@@ -193,7 +196,7 @@ impl Analysis {
         }
     }
 
-    /// Plays the requests that the first metric has counted at this step in a tick since `start`,
+    /// Plays the requests that the first metric of requests has counted at this step in a tick since `start`,
     /// once the step has settled.
     fn weigh(&mut self, start: Millis, counted: [f64; 2]) {
         let share = self.share();
@@ -214,6 +217,24 @@ impl Analysis {
         (seen.log_e() >= metric::limit(plan.alpha / steps)).then_some(seen.requests)
     }
 
+    /// The metrics that count requests, with their places.
+    fn counting_requests(&self) -> impl Iterator<Item = (usize, &Metric)> {
+        let all = self.plans.iter().zip(&self.metrics).enumerate();
+        all.filter(|(_, (plan, _))| plan.shape.unit().is_requests())
+            .map(|(index, (_, metric))| (index, metric))
+    }
+
+    /// Whether the canary was seen at this step: a request of it, or where none are counted, its pods.
+    fn is_receiving(&self) -> bool {
+        let seen = |metric: &Metric| metric.step.0.n > 0.0;
+        let mut requests = self.counting_requests().peekable();
+        if requests.peek().is_some() {
+            requests.any(|(_, metric)| seen(metric))
+        } else {
+            self.metrics.iter().any(seen)
+        }
+    }
+
     fn is_at(&self, step: usize) -> bool {
         self.course.is_some_and(|course| course.step == step)
     }
@@ -222,7 +243,10 @@ impl Analysis {
     /// get none at all and that is no chance: then it is not quiet but cannot be seen.
     fn unseen(&self) -> Option<f64> {
         let odds = 1.0 / self.settings.split(self.share());
-        let silent = self.metrics.iter().filter(|metric| metric.step.0.n <= 0.0);
+        let silent = self
+            .counting_requests()
+            .map(|(_, metric)| metric)
+            .filter(|metric| metric.step.0.n <= 0.0);
         let expected = silent.map(|metric| metric.step.0.m * odds);
         expected
             .filter(|expected| expected.is_finite() && *expected >= UNSEEN)
@@ -390,7 +414,7 @@ const fn rank(verdict: &Verdict) -> u8 {
     match verdict {
         Verdict::Fail(_) => 0,
         Verdict::Inconclusive(Reason::NoEvidence) => 1,
-        Verdict::Inconclusive(Reason::WorseThanPast) => 2,
+        Verdict::Inconclusive(Reason::WorseThanPast | Reason::GuardExceeded) => 2,
         Verdict::Inconclusive(Reason::TooFew) => 3,
         Verdict::Inconclusive(_) => 4,
         Verdict::Pass(Reason::NoHarm) => 5,

@@ -67,7 +67,7 @@ pub fn safety_margin(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::plan::Shape;
+    use crate::judge::shape::Shape;
 
     #[test]
     fn the_objective_is_the_floor_of_what_may_be_added_and_never_more() {

@@ -6,6 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::decision::{Gap, GapKind, Millis, Tick};
 
+use super::alarm::Alarm;
 use super::chain::chained;
 use super::dispersion::Dispersion;
 use super::e1::{Counts, Margin, Process, Round, log_average};
@@ -92,6 +93,9 @@ pub struct Metric {
     /// The windows of the minimum sample, where a limit is the method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub windows: Option<Windows>,
+    /// The guard of a gauge. It goes on from step to step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<Alarm>,
     /// Whether the newest tick before the first weight was without a request of the canary.
     unvisited: bool,
     hash: String,
@@ -146,6 +150,7 @@ impl Metric {
             rarity: outcome::is_open(plan).then(Rarity::default),
             window: None,
             windows: None,
+            alarm: matches!(plan.method, Method::Guard { .. }).then(Alarm::default),
             unvisited: false,
             hash: format!("{:x}", Sha256::digest(plan.name.as_bytes())),
         }
@@ -198,6 +203,9 @@ impl Metric {
     /// There was no complete evidence this time. No count changes.
     pub fn miss(&mut self, gaps: &[Gap], began: Option<Millis>) {
         self.blind_since = self.blind_since.or(self.last).or(began);
+        if let Some(alarm) = &mut self.alarm {
+            alarm.calm();
+        }
         self.gaps = gaps.iter().take(GAPS).cloned().collect();
         if self.gaps.is_empty() {
             self.gaps.push(Gap {
@@ -212,7 +220,7 @@ impl Metric {
         if self.last.is_some_and(|last| tick.at <= last) {
             return;
         }
-        if !is_counted(tick, plan.tails()) {
+        if !is_counted(tick, plan) {
             let detail = format!(
                 "the tick at {} ms does not hold {} counts per arm",
                 tick.at.0,
@@ -274,6 +282,9 @@ impl Metric {
 
     /// Plays a tick against both margins; `in_step` is its start when it lies in the step.
     fn play(&mut self, plan: &MetricPlan, safety: &Margin, tick: &Tick, in_step: Option<Millis>) {
+        if self.alarm.is_some() {
+            return self.watch(plan, tick, in_step);
+        }
         let judged = self.judged();
         let harm = harm_margin(plan, self.room.as_ref(), judged);
         let known_total = self.total.0.m;
@@ -299,9 +310,13 @@ impl Metric {
                 m: tick.baseline.total,
             };
             let Counts { a, b, .. } = judged.of(&counts);
-            bad.play(&of_harm, [a, b], *phi, e2::share(&harm, *known, known_total));
+            let share = |margin| {
+                let share = e2::share(margin, *known, known_total);
+                share.filter(|_| plan.shape.has_shares())
+            };
+            bad.play(&of_harm, [a, b], *phi, share(&harm));
             if in_step.is_some() {
-                good.play(&of_safety, [a, b], *phi, e2::share(safety, *known, known_total));
+                good.play(&of_safety, [a, b], *phi, share(safety));
             }
             *known += b;
             if tail == plan.shown() {
@@ -366,10 +381,10 @@ impl Metric {
         &self.hash
     }
 
-    /// Canary requests until every tail can be expected to be proved safe at `level`, if the
+    /// Canary requests, or pod-seconds, until every tail can be expected to be proved safe at `level`, if the
     /// canary is as healthy as the baseline has been; `None` when they would never suffice.
     /// `split` is how many baseline requests come with one of the canary, until some were seen.
-    pub fn requests_to_safety(&self, margin: &Margin, level: f64, split: f64) -> Option<f64> {
+    pub fn requests_to_safety(&self, plan: &MetricPlan, margin: &Margin, level: f64, split: f64) -> Option<f64> {
         let seen = self.step.0;
         let split = if seen.n > 0.0 { seen.m / seen.n } else { split };
         let cost = if seen.n > 0.0 { 0.0 } else { MIXTURE_COST };
@@ -385,7 +400,7 @@ impl Metric {
                 split,
                 truth: 1.0,
                 phi: *phi,
-                known: self.total.0.m,
+                known: if plan.shape.has_shares() { self.total.0.m } else { 0.0 },
             };
             need::forecast(&traffic, margin, limit(level) + cost - process.log_e())
         });
@@ -393,17 +408,10 @@ impl Metric {
     }
 }
 
-/// Whether a tick is what its type promises: as many counts as tails, finite, not negative, and
-/// no more events than requests.
-fn is_counted(tick: &Tick, tails: usize) -> bool {
-    [&tick.canary, &tick.baseline]
-        .into_iter()
-        .chain(&tick.baseline_pods)
-        .all(|arm| {
-            let total = arm.total;
-            let events_fit = arm.events.iter().all(|events| (0.0..=total).contains(events));
-            total.is_finite() && total >= 0.0 && arm.events.len() == tails && events_fit
-        })
+/// Whether a tick is what its type promises.
+fn is_counted(tick: &Tick, plan: &MetricPlan) -> bool {
+    let arms = [&tick.canary, &tick.baseline].into_iter().chain(&tick.baseline_pods);
+    arms.into_iter().all(|arm| plan.shape.fits(arm))
 }
 
 /// ln of the level's inverse: what evidence has to reach.

@@ -12,9 +12,9 @@
 //! give the same verdict, bit for bit, on every machine. Logarithms and exponentials come from
 //! `libm`, because the platform's own differ in the last bit.
 //!
-//! Read on in this order: `plan` (what is judged), `analysis` (all metrics of an attempt),
+//! Read on in this order: `plan` (what is judged), `shape` (how kinds differ), `analysis` (all metrics of an attempt),
 //! `metric` (one of them), `margins`, `outcome`, `reading` (its verdict), then the statistics: `e1` and `e2`,
-//! `dispersion` and `offsets`, `sample_ratio`, `limit`, `window` and `mann_whitney`, and for people's eyes
+//! `dispersion` and `offsets`, `sample_ratio`, `limit`, `alarm`, `window` and `mann_whitney`, and for people's eyes
 //! `interval`, `quantile`, `need` and `words`. `packed` stores numbers, `chain`
 //! hashes what was counted.
 #![cfg_attr(
@@ -22,6 +22,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod alarm;
 mod analysis;
 mod chain;
 mod dispersion;
@@ -40,11 +41,16 @@ mod plan;
 mod quantile;
 mod reading;
 mod sample_ratio;
+mod shape;
 mod window;
 mod words;
 
 #[cfg(test)]
 mod conversions;
+#[cfg(test)]
+mod counts;
+#[cfg(test)]
+mod gauges;
 #[cfg(test)]
 mod guarded;
 #[cfg(test)]
@@ -62,6 +68,7 @@ mod world;
 
 pub use analysis::Analysis;
 pub use need::expected;
-pub use plan::{Method, MetricPlan, Past, PlanError, SampleRatioPlan, Settings, Shape};
+pub use plan::{Method, MetricPlan, Past, PlanError, SampleRatioPlan, Settings};
 pub use quantile::quantile;
-pub use words::{count, grouped};
+pub use shape::Shape;
+pub use words::{amount, count, grouped};

@@ -69,7 +69,7 @@ pub fn forecast(traffic: &Traffic, margin: &Margin, nats: f64) -> Option<f64> {
         .min_by(f64::total_cmp)
 }
 
-/// Canary requests that a step of this share can be expected to need from nothing, when the canary is
+/// Canary requests, or pod-seconds, that a step of this share can be expected to need from nothing, when the canary is
 /// as healthy as a baseline with this rate of bad ones: the median of what proof of safety takes.
 /// `None` when no number of requests would suffice. At the last step, where no harm is enough, and for
 /// the other methods, the minimum sample is all that is asked for.
@@ -88,7 +88,7 @@ pub fn expected(plan: &MetricPlan, settings: &Settings, (share, last): (f64, boo
         split: settings.split(share),
         truth: 1.0,
         phi: plan.dispersion,
-        known: KNOWN,
+        known: if plan.shape.has_shares() { KNOWN } else { 0.0 },
     };
     forecast(
         &traffic,

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::decision::Arm;
 
 use super::e1::Counts;
-use super::plan::{Method, MetricPlan, Shape};
+use super::plan::{Method, MetricPlan};
+use super::shape::Shape;
 
 /// Stable's requests before the rarer outcome is known. At a share of 50 %, where both say the same,
 /// a mistake is harmless; at 45 or 55 % one in a hundred is mistaken.

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::decision::{MethodName, Millis, Percent, Promote};
 
+use super::shape::Shape;
+
 /// One metric and how it is judged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -23,7 +25,7 @@ pub struct MetricPlan {
     #[serde(default)]
     pub margin_promote: Option<f64>,
     /// What lets the metric pass at a step before the last, which always passes on `NoHarm`. Only
-    /// for `Sequential`; default `Safe`.
+    /// for `Sequential`; default `Safe`, of a count `NoHarm`.
     #[serde(default)]
     pub promote: Promote,
     /// The share of requests that may fail by the service's objective: 0.001 for 99.9 %. Lets a
@@ -35,28 +37,9 @@ pub struct MetricPlan {
     #[serde(default = "default_dispersion")]
     pub dispersion: f64,
     /// Canary requests within a step below which neither a limit nor the absence of harm says
-    /// anything. 1 or more; default 500.
+    /// anything; of a count, pod-seconds. 1 or more; default 500, of a count 300.
     #[serde(default = "default_min_sample")]
     pub min_sample: f64,
-}
-
-/// What a metric counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Shape {
-    /// Bad requests out of all requests: one tail.
-    Ratio,
-    /// Requests that did not succeed out of all, where success need not be the rule: one tail. The
-    /// method `Sequential` judges the rarer outcome, by margins of at most 0.9: with successes the
-    /// rarer ones, 0.1 tolerates a tenth fewer of them.
-    Conversion,
-    /// Requests slower than fixed edges.
-    Histogram {
-        /// How many edges, 1 to 8.
-        tails: usize,
-        /// The tail whose counts, ratio and interval people are shown, from 0.
-        shown: usize,
-    },
 }
 
 /// How counts become a verdict.
@@ -83,6 +66,16 @@ pub enum Method {
         window: Millis,
         /// Points in a window, 10 to 40.
         points: u32,
+    },
+    /// The canary's gauge against the baseline's: far above it for five minutes and 30 samples holds,
+    /// or aborts where `abort` says so. No error rate is claimed.
+    Guard {
+        /// How much more than the baseline's is too much, 0 to 100: 0.5 is half as much again.
+        worse: f64,
+        /// What is never too much, 0 or more.
+        floor: f64,
+        /// Whether it aborts.
+        abort: bool,
     },
 }
 
@@ -199,6 +192,7 @@ impl Method {
             Self::Sequential => MethodName::Sequential,
             Self::Limit { .. } => MethodName::Limit,
             Self::MannWhitney { .. } => MethodName::MannWhitney,
+            Self::Guard { .. } => MethodName::Guard,
         }
     }
 }
@@ -213,29 +207,23 @@ impl MetricPlan {
             method: Method::Sequential,
             margin_abort: default_margin_abort(),
             margin_promote: None,
-            promote: Promote::Safe,
+            promote: shape.promote(),
             error_budget: None,
             dispersion: default_dispersion(),
-            min_sample: default_min_sample(),
+            min_sample: shape.least(),
         }
     }
 
     /// How many event counts every tick of this metric carries.
     #[must_use]
     pub const fn tails(&self) -> usize {
-        match self.shape {
-            Shape::Ratio | Shape::Conversion => 1,
-            Shape::Histogram { tails, .. } => tails,
-        }
+        self.shape.tails()
     }
 
     /// The tail that people are shown.
     #[must_use]
     pub const fn shown(&self) -> usize {
-        match self.shape {
-            Shape::Ratio | Shape::Conversion => 0,
-            Shape::Histogram { shown, .. } => shown,
-        }
+        self.shape.shown()
     }
 
     fn check(&self, interval: Millis) -> Result<(), PlanError> {
@@ -257,6 +245,17 @@ impl MetricPlan {
                     shown,
                 },
             )?;
+        }
+        let judged_by = self.shape.judged_by(&self.method);
+        judged_by.map_err(|accepted| PlanError::Method {
+            metric: self.name.clone(),
+            method: self.method.name(),
+            accepted,
+        })?;
+        if let Method::Guard { worse, floor, .. } = self.method {
+            ok((0.0..=MAX_MARGIN).contains(&worse), field("worse", worse, "0 to 100"))?;
+            let fits = floor >= 0.0 && floor.is_finite();
+            ok(fits, field("floor", floor, "0 or more"))?;
         }
         if let Method::Limit { max, failures } = self.method {
             ok((0.0..1.0).contains(&max), field("limit", max, "0 to below 1"))?;
@@ -339,6 +338,16 @@ pub enum PlanError {
         /// What it is.
         value: f64,
         /// What it may be.
+        accepted: &'static str,
+    },
+    /// Limits and ranks are about shares of requests, guards about gauges.
+    #[error("metric {metric:?}: what it counts cannot be judged by {method:?}; accepted is {accepted}")]
+    Method {
+        /// The metric.
+        metric: String,
+        /// How it is to be judged.
+        method: MethodName,
+        /// How it may be.
         accepted: &'static str,
     },
     /// A histogram's tails make no sense.

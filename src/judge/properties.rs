@@ -11,11 +11,16 @@ use crate::decision::{Evidence, Gap, GapKind, Judged, Millis, Reason, Verdict};
 
 use super::e1::{Counts, Margin, Process, Round, Side};
 use super::interval::Likelihood;
-use super::world::{SERVICE, WEIGHTS, errors, percents, ratio_tick};
-use super::{Analysis, Method, MetricPlan, Settings};
+use super::world::{SERVICE, WEIGHTS, errors, percents, ratio_tick, restarts};
+use super::{Analysis, Method, MetricPlan, Settings, Shape};
 
 fn side() -> impl Strategy<Value = Side> {
     prop_oneof![Just(Side::Higher), Just(Side::Lower)]
+}
+
+/// A plan of each kind that is counted so.
+fn plan() -> impl Strategy<Value = MetricPlan> {
+    prop_oneof![Just(errors()), Just(restarts())]
 }
 
 /// Events and requests of both arms, the canary the smaller one.
@@ -213,8 +218,8 @@ proptest! {
     }
 
     #[test]
-    fn the_hour_does_not_matter(ticks in series(), minutes in 1..1_000_000_i64) {
-        let (here, there) = (watched(errors(), &ticks, 0), watched(errors(), &ticks, minutes * 60));
+    fn the_hour_does_not_matter(plan in plan(), ticks in series(), minutes in 1..1_000_000_i64) {
+        let (here, there) = (watched(plan.clone(), &ticks, 0), watched(plan, &ticks, minutes * 60));
         let (here, there) = (here.judged(1, 0), there.judged(1, 0));
         prop_assert_eq!(here.readings, there.readings);
         prop_assert_eq!((here.verdict, here.rule), (there.verdict, there.rule));
@@ -237,10 +242,11 @@ proptest! {
     }
 
     #[test]
-    fn below_the_minimum_sample_nothing_passes(ticks in series(), limited in any::<bool>()) {
+    fn below_the_minimum_sample_nothing_passes(plan in plan(), ticks in series(), limited in any::<bool>()) {
         let requests: f64 = ticks.iter().map(|tick| tick[1]).sum();
+        let limited = limited && plan.shape == Shape::Ratio;
         let method = if limited { Method::Limit { max: 0.5, failures: 1 } } else { Method::Sequential };
-        let plan = MetricPlan { method, min_sample: requests + 1.0, ..errors() };
+        let plan = MetricPlan { method, min_sample: requests + 1.0, ..plan };
         let mut analysis = SERVICE.analysis(plan, &[95], 0.01);
         analysis.begin_step(0, Millis(0));
         watch(&mut analysis, &ticks, 0);
@@ -250,8 +256,8 @@ proptest! {
     }
 
     #[test]
-    fn incomplete_evidence_never_passes(ticks in series(), step in 0..2_usize) {
-        let mut analysis = watched(errors(), &ticks, 0);
+    fn incomplete_evidence_never_passes(plan in plan(), ticks in series(), step in 0..2_usize) {
+        let mut analysis = watched(plan, &ticks, 0);
         analysis.begin_step(step, Millis(0));
         analysis.observe(0, &Evidence::missing(GapKind::Warning, "partial"));
         let judged = analysis.judged(1, step);
@@ -259,8 +265,13 @@ proptest! {
     }
 
     #[test]
-    fn what_was_stored_continues_bit_for_bit(before in series(), after in series(), blind in any::<bool>()) {
-        let mut live = watched(errors(), &before, 0);
+    fn what_was_stored_continues_bit_for_bit(
+        plan in plan(),
+        before in series(),
+        after in series(),
+        blind in any::<bool>(),
+    ) {
+        let mut live = watched(plan, &before, 0);
         if blind {
             live.observe(0, &Evidence::missing(GapKind::Stale, "newest sample is 40 s old"));
         }

@@ -2,7 +2,7 @@
 
 use libm::{exp, log};
 
-use crate::decision::{Millis, Need, Reading, Reason, Verdict};
+use crate::decision::{Millis, Need, Reading, Reason, Unit, Verdict};
 
 use super::e1::{Counts, Margin, Side};
 use super::interval;
@@ -10,7 +10,8 @@ use super::limit::{self, GUARD_SHARE, Windows};
 use super::margins::safety_margin;
 use super::metric::{self, Metric};
 use super::outcome::Outcome;
-use super::plan::{Method, MetricPlan, Settings, Shape};
+use super::plan::{Method, MetricPlan, Settings};
+use super::shape::Shape;
 use super::words;
 
 /// Odds of harm at which a canary is no longer called harmless, long before it is aborted.
@@ -79,18 +80,22 @@ impl View<'_> {
                 };
                 (windows.above >= failures).then(above)?
             }
+            (Method::Guard { abort, .. }, _) => {
+                let aborts = abort && !self.settings.is_guard();
+                return (aborts && self.metric.alarmed()).then(|| (Reason::GuardExceeded, self.guard_sentence()));
+            }
             (Method::Sequential, Shape::Ratio) => limit::guard_fires(&counts)
                 .then(|| format!("certainly above the guard of {}", words::percent(GUARD_SHARE)))?,
-            (Method::Sequential, Shape::Conversion | Shape::Histogram { .. }) => return None,
+            (Method::Sequential, _) => return None,
         };
-        let what = words::canary(counts.a, counts.n, self.happened());
+        let what = self.canary(&counts);
         Some((Reason::LimitExceeded, format!("{}: {what}: {limit}", self.plan.name)))
     }
 
     /// What proves harm, in one sentence over the whole attempt.
     pub fn harm_sentence(&self) -> String {
         let counts = self.metric.total.0;
-        let ratio = ratio(&self.metric.judged().of(&counts))
+        let ratio = (self.plan.shape.ratio(&self.metric.judged().of(&counts)))
             .map_or_else(String::new, |ratio| format!("ratio {}, ", words::ratio(ratio)));
         let certain = words::percent(1.0 - self.settings.alpha);
         let margin = words::ratio(self.metric.harm_ratio(self.plan));
@@ -99,14 +104,16 @@ impl View<'_> {
         format!("{}: {arms}: {ratio}{certain} certain {beyond} {margin}", self.plan.name)
     }
 
-    /// What happened to the events that are judged.
-    fn happened(&self) -> &'static str {
-        words::happened(self.plan.shape, self.metric.judged())
-    }
-
     /// What was counted of both arms, with the outcome that is judged.
     fn arms(&self, counts: &Counts) -> String {
-        words::both_arms(&self.metric.judged().of(counts), self.happened())
+        let judged = self.metric.judged();
+        self.plan.shape.both_arms(judged, &judged.of(counts))
+    }
+
+    /// What was counted of the canary.
+    fn canary(&self, counts: &Counts) -> String {
+        let judged = self.metric.judged();
+        self.plan.shape.canary(judged, [counts.a, counts.n])
     }
 
     /// Where the canary is, when its bad ones are on this side of the margin.
@@ -122,7 +129,10 @@ impl View<'_> {
     fn bound(&self, reading: &Reading) -> String {
         let level = words::percent(1.0 - self.settings.beta);
         let bound = match self.metric.judged() {
-            Outcome::Bad => reading.interval.map(|[_, upper]| words::ratio(upper)),
+            Outcome::Bad => {
+                let upper = reading.interval.map(|[_, upper]| words::ratio(upper));
+                upper.or_else(|| self.rare(&self.counts()))
+            }
             Outcome::Good => reading
                 .difference
                 .map(|[_, upper]| format!("{} more of all requests without success", words::percent(upper))),
@@ -131,6 +141,13 @@ impl View<'_> {
             || "no upper bound known".to_owned(),
             |bound| format!("{level} certain below {bound}"),
         )
+    }
+
+    /// How often at most something happens over time that was not seen to happen at all.
+    fn rare(&self, counts: &Counts) -> Option<String> {
+        let never = self.plan.shape.unit() == Unit::PodSeconds && counts.a <= 0.0 && counts.n > 0.0;
+        let hourly = || -log(self.settings.beta) / counts.n * 3600.0;
+        never.then(|| format!("{} per pod-hour", words::ratio(hourly())))
     }
 
     /// What shows the canary to be worse than a past that only holds.
@@ -149,6 +166,17 @@ impl View<'_> {
         ))
     }
 
+    /// What a guard sees.
+    fn guard_sentence(&self) -> String {
+        let arms = self.arms(&self.counts());
+        let above = match self.plan.method {
+            Method::Guard { worse, floor, .. } => self.metric.above(worse, floor),
+            _ => None,
+        };
+        let above = above.unwrap_or_else(|| "not above what is allowed".to_owned());
+        format!("{}: {arms}: {above}; guard, no error rate claimed", self.plan.name)
+    }
+
     /// What this metric says by itself.
     pub fn verdict(&self) -> Verdict {
         if let Some(reason) = self.failed {
@@ -160,9 +188,13 @@ impl View<'_> {
         if self.worse_than_past().is_some() {
             return Verdict::Inconclusive(Reason::WorseThanPast);
         }
+        if self.metric.alarmed() {
+            return Verdict::Inconclusive(Reason::GuardExceeded);
+        }
         let too_few = self.counts().n < self.plan.min_sample;
         match self.plan.method {
             Method::Limit { .. } | Method::MannWhitney { .. } if self.no_harm() => Verdict::Pass(Reason::Safe),
+            Method::Guard { .. } if self.no_harm() => Verdict::Pass(Reason::NoHarm),
             Method::Sequential if self.on_no_harm && self.no_harm() => Verdict::Pass(Reason::NoHarm),
             Method::Sequential if !self.on_no_harm && self.is_safe() => Verdict::Pass(Reason::Safe),
             _ if too_few => Verdict::Inconclusive(Reason::TooFew),
@@ -184,6 +216,7 @@ impl View<'_> {
                 Method::Limit { .. } => self.metric.windows.as_ref().is_some_and(Windows::within),
                 Method::Sequential => self.metric.log_harm() < log(SUSPICION),
                 Method::MannWhitney { .. } => self.metric.window.as_ref().is_some_and(|seen| seen.high == Some(false)),
+                Method::Guard { .. } => self.metric.alarm.as_ref().is_some_and(|alarm| !alarm.is_above()),
             }
     }
 
@@ -206,7 +239,7 @@ impl View<'_> {
         } else {
             let beta = self.settings.beta;
             let split = self.settings.split(self.share);
-            self.metric.requests_to_safety(&self.margin(), beta, split)?
+            self.metric.requests_to_safety(self.plan, &self.margin(), beta, split)?
         };
         let seen = self.metric.last.zip(self.metric.step_since);
         let spent = seen.map_or(Millis(0), |(last, since)| last - since).as_secs_f64();
@@ -222,7 +255,9 @@ impl View<'_> {
         let [wider, ratio] = both.map(|[lower, upper]| Some([lower.map_or(0.0, exp), exp(upper?)]));
         [
             ratio,
-            wider.map(|wider| interval::difference(wider, &self.counts(), half)),
+            wider
+                .filter(|_| self.plan.shape.has_shares())
+                .map(|wider| interval::difference(wider, &self.counts(), half)),
         ]
     }
 
@@ -233,17 +268,26 @@ impl View<'_> {
         Reading {
             metric: self.plan.name.clone(),
             method: self.plan.method.name(),
+            unit: self.plan.shape.unit(),
             verdict: self.verdict(),
             canary: [counts.a, counts.n],
             baseline: [counts.b, counts.m],
-            ratio: ratio(&counts),
+            ratio: self.plan.shape.ratio(&counts),
             interval,
             difference,
             dispersion: self.metric.dispersion(self.plan),
-            harm: [self.metric.log_harm(), metric::limit(self.alpha)],
-            safety: [self.metric.log_safety(), metric::limit(self.settings.beta)],
+            harm: self.evidence([self.metric.log_harm(), metric::limit(self.alpha)]),
+            safety: self.evidence([self.metric.log_safety(), metric::limit(self.settings.beta)]),
             need: self.need(),
             gaps: self.metric.gaps.clone(),
+        }
+    }
+
+    /// Evidence and its limit; a guard has none.
+    const fn evidence(&self, evidence: [f64; 2]) -> [f64; 2] {
+        match self.plan.method {
+            Method::Guard { .. } => [0.0; 2],
+            _ => evidence,
         }
     }
 
@@ -274,9 +318,10 @@ impl View<'_> {
                     .and_then(|seen| seen.newest)
                     .unwrap_or_default()
                     .0;
-                let canary = words::canary(counts.a, counts.n, self.happened());
+                let canary = self.canary(&counts);
                 format!("{canary}: within the limit of {}", words::percent(max))
             }
+            (_, Method::Guard { .. }) => return self.guard_sentence(),
             (Verdict::Pass(_), Method::MannWhitney { .. }) => format!("{arms}: not higher by the rank test"),
             (Verdict::Pass(Reason::NoHarm), _) => {
                 let bound = self.bound(reading);
@@ -292,26 +337,18 @@ impl View<'_> {
                 };
                 format!("{arms}: {level} certain {} {margin}", self.towards(Side::Lower))
             }
-            _ => format!("{arms}: {}", open_sentence(reading.need)),
+            _ => format!("{arms}: {}", self.lacking(reading.need)),
         };
         format!("{}: {said}", self.plan.name)
     }
-}
 
-/// What is still missing, in words.
-fn open_sentence(need: Option<Need>) -> String {
-    let Some(Need { requests, seconds }) = need else {
-        return "neither safety nor harm is shown yet".into();
-    };
-    let time = seconds.map(|seconds| format!(", about {}", words::duration(seconds)));
-    format!(
-        "needs about {} more requests{}",
-        words::count(requests),
-        time.unwrap_or_default()
-    )
-}
-
-/// The canary's rate divided by the baseline's, when both are known.
-fn ratio(counts: &Counts) -> Option<f64> {
-    (counts.n > 0.0 && counts.b > 0.0).then(|| (counts.a / counts.n) / (counts.b / counts.m))
+    /// What is still missing, in words.
+    fn lacking(&self, need: Option<Need>) -> String {
+        let Some(Need { requests, seconds }) = need else {
+            return "neither safety nor harm is shown yet".into();
+        };
+        let time = seconds.map_or_else(String::new, |seconds| format!(", about {}", words::duration(seconds)));
+        let (more, unit) = self.plan.shape.unit().scaled(requests);
+        format!("needs about {} more {unit}{time}", words::count(more))
+    }
 }

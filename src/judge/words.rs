@@ -1,9 +1,5 @@
 //! The judge's numbers as sentences. Nothing here decides anything.
 
-use super::e1::Counts;
-use super::outcome::Outcome;
-use super::plan::Shape;
-
 /// A count with separators: `22,870`.
 #[must_use]
 pub fn count(value: f64) -> String {
@@ -55,6 +51,17 @@ pub fn percent(share: f64) -> String {
     format!("{short} %")
 }
 
+/// An amount of something, short: `0.52`, `37.0`, `512 M`.
+#[must_use]
+pub fn amount(value: f64) -> String {
+    let units = [(1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")];
+    let unit = units.iter().find(|(from, ..)| value >= *from);
+    unit.map_or_else(
+        || ratio(value),
+        |(_, size, unit)| format!("{} {unit}", ratio(value / size)),
+    )
+}
+
 /// A length of time in the unit people would use: `40 s`, `9 min`, `3 h`.
 pub fn duration(seconds: f64) -> String {
     if seconds < 90.0 {
@@ -64,27 +71,6 @@ pub fn duration(seconds: f64) -> String {
     } else {
         format!("{} h", count(seconds / 3600.0))
     }
-}
-
-/// What was counted: `37 of 1,204 requests failed on canary, 61 of 22,870 on stable`.
-pub fn both_arms(counts: &Counts, happened: &str) -> String {
-    let Counts { a, n, b, m } = *counts;
-    format!("{}, {} of {} on stable", canary(a, n, happened), count(b), count(m))
-}
-
-/// What happened to the requests that are counted.
-pub const fn happened(shape: Shape, judged: Outcome) -> &'static str {
-    match (shape, judged) {
-        (_, Outcome::Good) => "succeeded",
-        (Shape::Ratio, Outcome::Bad) => "failed",
-        (Shape::Conversion, Outcome::Bad) => "did not succeed",
-        (Shape::Histogram { .. }, Outcome::Bad) => "were slow",
-    }
-}
-
-/// The canary's half of it.
-pub fn canary(events: f64, total: f64, happened: &str) -> String {
-    format!("{} of {} requests {happened} on canary", count(events), count(total))
 }
 
 #[cfg(test)]
@@ -109,6 +95,12 @@ mod tests {
             (percent(0.001), "0.1 %"),
             (percent(1.0), "100 %"),
             (percent(0.025), "2.5 %"),
+            (amount(0.52), "0.52"),
+            (amount(37.0), "37.0"),
+            (amount(9999.0), "9,999"),
+            (amount(52_000.0), "52.0 k"),
+            (amount(536_870_912.0), "537 M"),
+            (amount(1.5e9), "1.50 G"),
             (duration(40.0), "40 s"),
             (duration(540.0), "9 min"),
             (duration(10_800.0), "3 h"),
@@ -116,19 +108,5 @@ mod tests {
         for (written, wanted) in cases {
             assert_eq!(written, wanted);
         }
-    }
-
-    #[test]
-    fn both_arms_are_told_in_one_breath() {
-        let counts = Counts {
-            a: 37.0,
-            n: 1204.0,
-            b: 61.0,
-            m: 22870.0,
-        };
-        assert_eq!(
-            both_arms(&counts, happened(Shape::Ratio, Outcome::Bad)),
-            "37 of 1,204 requests failed on canary, 61 of 22,870 on stable"
-        );
     }
 }

@@ -114,7 +114,12 @@ pub fn errors() -> MetricPlan {
     }
 }
 
-/// A complete tick of a ratio.
+/// Restarts over pod-seconds, with every default.
+pub fn restarts() -> MetricPlan {
+    MetricPlan::new("restarts", Shape::Count)
+}
+
+/// A complete tick of a ratio, or of a count.
 pub fn ratio_tick(at: i64, [a, n, b, m]: [f64; 4]) -> Evidence<Tick> {
     Evidence::Complete(Tick {
         at: Millis::from_secs(at),

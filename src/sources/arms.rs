@@ -74,9 +74,10 @@ impl<'a> Book<'a> {
 
     fn enter(&mut self, claim: Claim) {
         let (namespace, name) = claim.object.clone();
-        let key = match self.identity {
-            Identity::Pod => (namespace, name),
-            Identity::Traefik => (String::new(), traefik_name(&namespace, &name)),
+        let key = if self.identity.names_pods() {
+            (namespace, name)
+        } else {
+            (String::new(), traefik_name(&namespace, &name))
         };
         let claims = self.claims.entry(key).or_default();
         for other in claims.iter() {
@@ -105,18 +106,16 @@ impl<'a> Book<'a> {
             read.filter(move |(role, _)| gate.ago(*role) == ago)
                 .map(|(_, name)| (gate.namespace.as_str(), name))
         });
-        match self.identity {
-            Identity::Pod => self.pod_comparisons(names.collect()),
-            Identity::Traefik => {
-                let names: BTreeSet<String> = names.map(|(namespace, name)| traefik_name(namespace, name)).collect();
-                let names = one_of(names.iter().map(String::as_str));
-                vec![Comparison {
-                    label: self.connection.service_label.clone(),
-                    op: Op::Match,
-                    value: format!("(?:{names})-[0-9]+@kubernetesgateway"),
-                }]
-            }
+        if self.identity.names_pods() {
+            return self.pod_comparisons(names.collect());
         }
+        let names: BTreeSet<String> = names.map(|(namespace, name)| traefik_name(namespace, name)).collect();
+        let names = one_of(names.iter().map(String::as_str));
+        vec![Comparison {
+            label: self.connection.service_label.clone(),
+            op: Op::Match,
+            value: format!("(?:{names})-[0-9]+@kubernetesgateway"),
+        }]
     }
 
     fn pod_comparisons(&self, names: Vec<(&str, &str)>) -> Vec<Comparison> {
@@ -141,9 +140,10 @@ impl<'a> Book<'a> {
 
     /// The arms that this series counts for.
     pub(super) fn owners(&self, labels: &Labels) -> Vec<(usize, Role)> {
-        match self.identity {
-            Identity::Pod => self.pod_owners(labels),
-            Identity::Traefik => self.traefik_owners(labels),
+        if self.identity.names_pods() {
+            self.pod_owners(labels)
+        } else {
+            self.traefik_owners(labels)
         }
     }
 

@@ -450,8 +450,8 @@ proptest::proptest! {
         let mut keys = [Vec::new(), Vec::new()];
         for ((arm, pairs), code) in series.into_iter().zip(codes) {
             let name = self::series("http_requests_total", [STABLE, CANARY][arm], code);
-            let series = super::reply::Series { labels: labels(&name), samples: samples(&pairs) };
-            keys[arm].push(memory.take(&connection, series, T0 * 1000));
+            let series = super::reply::Series { labels: labels(&name), samples: samples(&pairs), natives: std::collections::BTreeMap::new() };
+            keys[arm].push(memory.take((&connection, super::metric::Identity::Pod), series, T0 * 1000));
         }
         let side = |arm: usize| keys[arm].iter().filter_map(|key| memory.track(key)).collect();
         let total = super::tally::Sides { baseline: side(0), canary: side(1) };

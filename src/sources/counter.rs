@@ -46,6 +46,8 @@ pub(super) struct Growth {
     pub(super) resets: u32,
     /// Whether the count goes back to a sample before the span or to a proven zero.
     pub(super) based: bool,
+    /// The time that is counted, milliseconds: from the sample before, or the proven zero, to the last.
+    pub(super) over: i64,
 }
 
 /// Counts how much a series rose within the span. `samples` rise in time.
@@ -78,13 +80,15 @@ fn step(
     origin: Origin<'_>,
 ) -> Result<(), Doubt> {
     let Some(previous) = previous else {
-        if origin.began_at_zero(sample.at, span.from) {
+        if let Some(began) = origin.began_at_zero(sample.at, span.from) {
             grown.by += sample.value;
+            grown.over += sample.at - began;
             grown.based = true;
         }
         return Ok(());
     };
     grown.based |= previous.at <= span.from;
+    grown.over += sample.at - previous.at;
     if origin.restarted(previous.at, sample.at) {
         grown.by += sample.value;
         grown.resets += 1;
@@ -98,11 +102,16 @@ fn step(
 }
 
 impl Origin<'_> {
-    /// Whether a series whose first sample is at `first` counted from zero within the window:
-    /// its target was scraped before without it, or its process began after `from`.
-    fn began_at_zero(&self, first: i64, from: i64) -> bool {
-        let absent_before = self.scrapes.first().is_some_and(|&scrape| scrape < first);
-        absent_before || self.start(first).is_some_and(|start| start >= from)
+    /// Since when a series whose first sample is at `first` counted from zero within the window, if
+    /// it did: its target was scraped before without it, or its process began after `from`.
+    fn began_at_zero(&self, first: i64, from: i64) -> Option<i64> {
+        let before = self.scrapes.partition_point(|&scrape| scrape < first);
+        let absent = before.checked_sub(1).and_then(|last| self.scrapes.get(last)).copied();
+        absent.or_else(|| {
+            self.start(first)
+                .filter(|start| *start >= from)
+                .map(|start| start.min(first))
+        })
     }
 
     /// Whether the target's process began between two scrapes: its start time changed, or lies

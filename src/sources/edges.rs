@@ -19,12 +19,14 @@ pub(super) fn choose(baseline: &[&Track], quantile: Option<f64>, around: bool) -
         let newest = track.samples.last().filter(|sample| is_count(sample.value))?;
         *buckets.entry(edge).or_default() += newest.value;
     }
+    pick(&buckets, quantile, around)
+}
+
+/// The same from how many requests lie at or below each edge, the last of which is infinite.
+pub(super) fn pick(buckets: &BTreeMap<Edge, f64>, quantile: Option<f64>, around: bool) -> Option<Vec<f64>> {
     let total = buckets.last_key_value().filter(|(edge, _)| edge.0 == f64::INFINITY)?.1;
     let total = Some(*total).filter(|total| *total > 0.0)?;
-    let buckets: Vec<(f64, f64)> = buckets
-        .into_iter()
-        .map(|(edge, below)| (edge.0, below / total))
-        .collect();
+    let buckets: Vec<(f64, f64)> = buckets.iter().map(|(edge, below)| (edge.0, below / total)).collect();
     let quantiles = quantile.map_or(USUAL.to_vec(), |asked| vec![asked]);
     let mut edges: Vec<f64> = quantiles.iter().filter_map(|asked| nearest(&buckets, *asked)).collect();
     edges.sort_by(f64::total_cmp);
@@ -103,6 +105,7 @@ mod tests {
             histogram: "".into(),
             target: "".into(),
             samples: vec![Sample { at: 0, value }],
+            natives: std::collections::BTreeMap::new(),
             doubt: None,
         }
     }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use super::arms::Labels;
 use super::connection::ConnectionSpec;
 use super::counter::{Disagreement, Origin, merge};
+use super::metric::Identity;
+use super::native::Natives;
 use super::reply::{Sample, Series};
 
 /// Most samples that are kept of one series.
@@ -28,6 +30,8 @@ pub(super) struct Track {
     pub(super) histogram: Arc<str>,
     /// Rising in time, each time once.
     pub(super) samples: Vec<Sample>,
+    /// The buckets of its samples, where it is a native histogram.
+    pub(super) natives: Natives,
     /// What two answers disagreed about since the tick began.
     pub(super) doubt: Option<Disagreement>,
 }
@@ -65,12 +69,14 @@ impl Memory {
     }
 
     /// Takes up a series of an answer; samples after `to` are left for the next tick.
-    pub(super) fn take(&mut self, connection: &ConnectionSpec, series: Series, to: i64) -> Arc<str> {
-        let written = joined(pairs(&series.labels));
+    pub(super) fn take(&mut self, by: (&ConnectionSpec, Identity), series: Series, to: i64) -> Arc<str> {
+        let mut written = joined(pairs(&series.labels));
+        // the same series may be told by its pod and by what tells of the pod
+        written.push_str(teller(by.1));
         let known = self.tracks.get(written.as_str());
         let (key, target) = match known {
             Some(known) => (Arc::clone(&known.key), Arc::clone(&known.target)),
-            None => (Arc::from(written), target(connection, &series.labels)),
+            None => (Arc::from(written), target(by, &series.labels)),
         };
         let samples: Vec<Sample> = series.samples.into_iter().filter(|sample| sample.at <= to).collect();
         let scrapes = self.scrapes.entry(target.clone()).or_default();
@@ -85,15 +91,18 @@ impl Memory {
             labels: series.labels,
             target,
             samples: Vec::new(),
+            natives: Natives::new(),
             doubt: None,
         });
+        let natives = series.natives.into_iter().filter(|(at, _)| *at <= to);
+        track.natives.extend(natives);
         track.doubt = merge(&mut track.samples, &samples).or(track.doubt);
         key
     }
 
     /// Takes up process start times.
-    pub(super) fn take_starts(&mut self, connection: &ConnectionSpec, series: Series) {
-        let target = target(connection, &series.labels);
+    pub(super) fn take_starts(&mut self, by: (&ConnectionSpec, Identity), series: Series) {
+        let target = target(by, &series.labels);
         let mut samples = series.samples;
         samples.sort_by_key(|sample| sample.at);
         self.starts.insert(target, samples);
@@ -122,6 +131,8 @@ impl Memory {
             let surplus = track.samples.len().saturating_sub(MOST_SAMPLES);
             let dropped = old.max(surplus).min(track.samples.len().saturating_sub(1));
             track.samples.drain(..dropped);
+            let oldest = track.samples.first().map_or(i64::MAX, |sample| sample.at);
+            track.natives = track.natives.split_off(&oldest);
         }
     }
 
@@ -131,17 +142,24 @@ impl Memory {
     }
 }
 
-/// The scrape target of a series: the labels that Prometheus gives every sample of one scrape.
-fn target(connection: &ConnectionSpec, labels: &Labels) -> Arc<str> {
-    let names = [
-        "job",
-        "instance",
-        &connection.namespace_label,
-        &connection.pod_label,
-        AGO,
-    ];
+/// The scrape target of a series: the labels that Prometheus gives every sample of one scrape. Where
+/// an exporter tells of pods, the pod is none of them.
+fn target((connection, identity): (&ConnectionSpec, Identity), labels: &Labels) -> Arc<str> {
+    let pod = [&connection.namespace_label, &connection.pod_label].map(String::as_str);
+    let own = pod.into_iter().filter(|_| !identity.is_exporter());
+    let names = ["job", "instance", AGO].into_iter().chain(own);
     let pairs = names.map(|name| (name, labels.get(name).map_or("", String::as_str)));
-    Arc::from(joined(pairs.into_iter()))
+    Arc::from(joined(pairs) + teller(identity))
+}
+
+/// What tells exporters from pods, and those whose counters outlive them from all others: no text of
+/// labels ends so.
+const fn teller(identity: Identity) -> &'static str {
+    match identity {
+        Identity::Pod | Identity::Traefik => "",
+        Identity::Exporter => "\n",
+        Identity::Lasting => "\n\n",
+    }
 }
 
 fn pairs(labels: &Labels) -> impl Iterator<Item = (&str, &str)> {

@@ -4,7 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::connection::ConnectionSpec;
+use super::count::Events;
 use super::edges::USUAL;
+use super::gauge::Gauge;
 use super::selector::{Selector, SelectorError};
 
 /// A share of requests: bad ones out of all. Give a preset, or `total` and one of `bad` and `good`.
@@ -54,13 +56,15 @@ pub enum RatioPreset {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "has(self.preset) != has(self.selector)", "message": "give either a preset or a selector"},
-    {"rule": "!(has(self.quantile) && has(self.edges))", "message": "give quantile or edges, not both"}
+    {"rule": "!(has(self.quantile) && has(self.edges))", "message": "give quantile or edges, not both"},
+    {"rule": "!has(self.native) || !self.native || !has(self.preset) || self.preset != 'gateway-duration'",
+     "message": "the gateway tells classic buckets only: leave native out"}
 ]))]
 pub struct HistogramSpec {
     /// A histogram that is known by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<HistogramPreset>,
-    /// A classic histogram as a plain selector without the ending `_bucket`:
+    /// A histogram as a plain selector without the ending `_bucket`:
     /// `checkout_seconds{path="/pay"}`. Namespace and pod are matched by Tollgate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
@@ -74,6 +78,11 @@ pub struct HistogramSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 5))]
     pub edges: Option<Vec<f64>>,
+    /// Whether it is a native histogram: its buckets come with every sample, and no series ends in
+    /// `_bucket`. Edges are moved up to the next ones of the coarsest schema of both arms. Default:
+    /// false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub native: bool,
 }
 
 /// Histograms that are known by name.
@@ -113,8 +122,32 @@ pub enum SpecError {
 pub(super) enum Identity {
     /// By the pod that counted.
     Pod,
+    /// By the pod that is told about, by an exporter that counts from its own start on.
+    Exporter,
+    /// By the pod that is told about, by an exporter that reads counters which outlive it.
+    Lasting,
     /// By the backend service as Traefik's Gateway API source names it.
     Traefik,
+}
+
+impl Identity {
+    /// Every one.
+    pub(super) const ALL: [Self; 4] = [Self::Pod, Self::Exporter, Self::Lasting, Self::Traefik];
+
+    /// Whether series name pods, so that these are told apart.
+    pub(super) const fn names_pods(self) -> bool {
+        matches!(self, Self::Pod | Self::Exporter | Self::Lasting)
+    }
+
+    /// Whether what is scraped tells of all its pods in each scrape.
+    pub(super) const fn is_exporter(self) -> bool {
+        matches!(self, Self::Exporter | Self::Lasting)
+    }
+
+    /// Whether its counters begin anew with the process that is scraped.
+    pub(super) const fn restarts(self) -> bool {
+        !matches!(self, Self::Lasting)
+    }
 }
 
 /// What is counted.
@@ -124,6 +157,54 @@ pub enum Measure {
     Ratio(Ratio),
     /// Requests above edges out of all requests.
     Tails(Tails),
+    /// Events over the time that pods were seen.
+    Count(Events),
+    /// What pods have.
+    Gauge(Gauge),
+}
+
+impl Measure {
+    /// How its series are told apart.
+    pub(super) const fn identity(&self) -> Identity {
+        match self {
+            Self::Ratio(ratio) => ratio.identity,
+            Self::Tails(tails) => tails.identity,
+            Self::Count(events) => events.identity,
+            Self::Gauge(gauge) => gauge.identity,
+        }
+    }
+
+    /// What is asked for, each with the field that says so: what counts requests first.
+    pub(super) fn questions(&self) -> Vec<(&'static str, &Selector)> {
+        match self {
+            Self::Ratio(ratio) => {
+                let name = if ratio.good { "ratio.good" } else { "ratio.bad" };
+                let part = ratio.part.iter().map(|part| (name, part));
+                std::iter::once(("ratio.total", &ratio.total)).chain(part).collect()
+            }
+            Self::Tails(tails) => vec![("histogram.selector", &tails.buckets)],
+            Self::Count(events) => vec![("count.events", &events.counter)],
+            Self::Gauge(gauge) => vec![("gauge.selector", &gauge.level)],
+        }
+    }
+
+    /// How many event counts every tick carries: none while edges are still to be chosen.
+    pub(super) fn tails(&self) -> usize {
+        match self {
+            Self::Ratio(_) | Self::Count(_) | Self::Gauge(_) => 1,
+            Self::Tails(tails) => tails.edges.as_ref().map_or(0, Vec::len),
+        }
+    }
+
+    /// Whether every event is one of the requests that are counted beside it.
+    pub(super) const fn has_shares(&self) -> bool {
+        !matches!(self, Self::Count(_) | Self::Gauge(_))
+    }
+
+    /// Whether the time before a release tells how it varies.
+    pub(super) fn has_past(&self) -> bool {
+        self.identity().names_pods() && self.tails() > 0 && !matches!(self, Self::Gauge(_))
+    }
 }
 
 /// A ratio, ready to be asked for.
@@ -151,6 +232,8 @@ impl Ratio {
 pub struct Tails {
     pub(super) identity: Identity,
     pub(super) buckets: Selector,
+    /// Whether buckets come with every sample.
+    pub(super) native: bool,
     pub(super) quantile: Option<f64>,
     /// Edges in rising order; chosen by the plane from the baseline when there are none yet.
     pub edges: Option<Vec<f64>>,
@@ -174,15 +257,8 @@ impl MetricQuery {
     /// [`SpecError`] naming the label that the user's selector may not match.
     pub fn check(&self, connection: &ConnectionSpec) -> Result<(), SpecError> {
         let ours = [connection.namespace_label.as_str(), connection.pod_label.as_str()];
-        let selectors = match &self.measure {
-            Measure::Ratio(ratio) => {
-                let part = if ratio.good { "ratio.good" } else { "ratio.bad" };
-                vec![("ratio.total", Some(&ratio.total)), (part, ratio.part.as_ref())]
-            }
-            Measure::Tails(tails) => vec![("histogram.selector", Some(&tails.buckets))],
-        };
-        for (name, selector) in selectors {
-            if let Some(label) = selector.and_then(|selector| selector.compares(&ours)) {
+        for (name, selector) in self.measure.questions() {
+            if let Some(label) = selector.compares(&ours) {
                 let why = format!("the label {label} is matched by Tollgate itself, leave it out");
                 return Err(field(name, &why));
             }
@@ -232,12 +308,19 @@ impl HistogramSpec {
     /// [`SpecError`] naming the field.
     pub fn measure(&self) -> Result<Measure, SpecError> {
         let (identity, buckets) = match (self.preset, &self.selector) {
+            (Some(HistogramPreset::GatewayDuration), None) if self.native => {
+                return Err(field(
+                    "histogram.native",
+                    "the gateway tells classic buckets only: leave it out",
+                ));
+            }
             (Some(HistogramPreset::GatewayDuration), None) => (
                 Identity::Traefik,
                 Selector::of("traefik_service_request_duration_seconds_bucket"),
             ),
             (Some(HistogramPreset::HttpDuration), None) => {
-                (Identity::Pod, Selector::of("http_request_duration_seconds_bucket"))
+                let base = Selector::of("http_request_duration_seconds");
+                (Identity::Pod, self.of(base))
             }
             (None, Some(base)) => {
                 let base = selector("histogram.selector", base)?;
@@ -250,7 +333,7 @@ impl HistogramSpec {
                 if base.metric().ends_with("_bucket") {
                     return Err(field("histogram.selector", "write the name without its ending _bucket"));
                 }
-                (Identity::Pod, base.with_ending("_bucket"))
+                (Identity::Pod, self.of(base))
             }
             _ => return Err(field("histogram", "give either a preset or a selector")),
         };
@@ -266,10 +349,18 @@ impl HistogramSpec {
         Ok(Measure::Tails(Tails {
             identity,
             buckets,
+            native: self.native,
             quantile: self.quantile,
             edges,
             around: false,
         }))
+    }
+}
+
+impl HistogramSpec {
+    /// The series that hold its buckets.
+    fn of(&self, base: Selector) -> Selector {
+        if self.native { base } else { base.with_ending("_bucket") }
     }
 }
 
@@ -284,11 +375,11 @@ fn edges(given: &[f64]) -> Result<Vec<f64>, SpecError> {
     Ok(sorted)
 }
 
-fn selector(field: &'static str, text: &str) -> Result<Selector, SpecError> {
+pub(super) fn selector(field: &'static str, text: &str) -> Result<Selector, SpecError> {
     Selector::parse(text).map_err(|error| SpecError::Selector { field, error })
 }
 
-fn field(field: &'static str, why: &str) -> SpecError {
+pub(super) fn field(field: &'static str, why: &str) -> SpecError {
     SpecError::Field {
         field,
         why: why.to_owned(),

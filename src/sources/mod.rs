@@ -8,11 +8,14 @@
 //! |---|---|
 //! | `connection` | what an administrator writes about a server: address, credential, limits |
 //! | `metric` | what a team writes about a metric: presets, selectors, edges |
+//! | `count` | the same of events over time, like restarts |
+//! | `gauge` | what pods have, like memory |
 //! | `selector` | a user's selector, parsed, checked, and rendered with our matchers |
 //! | `arms` | which series belongs to which arm of which gate |
 //! | `reply` | bytes of an answer to series, with every doubt named |
 //! | `counter` | raw samples to increments |
 //! | `edges` | which bucket edges a histogram is judged at |
+//! | `native` | buckets that come with every sample |
 //! | `subscription` | what a gate asks of the plane, and what it gets |
 //! | `query` | shared questions: shapes, parts, sending |
 //! | `memory` | what is remembered of the series, bounded |
@@ -25,11 +28,14 @@
 
 mod arms;
 mod connection;
+mod count;
 mod counter;
 mod edges;
+mod gauge;
 mod history;
 mod memory;
 mod metric;
+mod native;
 mod past;
 mod prometheus;
 mod query;
@@ -46,9 +52,15 @@ mod contract;
 #[cfg(test)]
 mod fleet;
 #[cfg(test)]
+mod levels;
+#[cfg(test)]
+mod lifetimes;
+#[cfg(test)]
 mod stand_in;
 
 pub use connection::{AuthSpec, BasicSpec, ConnectionSpec, HeaderSpec, SecretRef, TlsSpec};
+pub use count::{CountPreset, CountSpec, Events};
+pub use gauge::{Gauge, GaugePreset};
 pub use history::history;
 pub use metric::{
     HistogramPreset, HistogramSpec, Measure, MetricQuery, Ratio, RatioPreset, RatioSpec, SpecError, Tails,

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::arms::{Book, Labels, Role};
 use super::memory::Memory;
-use super::metric::{Identity, Measure, MetricQuery};
+use super::metric::{Measure, MetricQuery};
 use super::query::{Ask, Rendered, Round, Shape, shapes};
 use super::reply::Series;
 use super::tally::{Frame, Progress, Sides};
@@ -21,11 +21,8 @@ const MINUTES: i64 = 60;
 const MINUTE: i64 = 60_000;
 
 /// Whether the past of a metric tells anything: its pods are told apart, and what is counted is known.
-pub(super) const fn tells(measure: &Measure) -> bool {
-    match measure {
-        Measure::Ratio(ratio) => matches!(ratio.identity, Identity::Pod),
-        Measure::Tails(tails) => matches!(tails.identity, Identity::Pod) && tails.edges.is_some(),
-    }
+pub(super) fn tells(measure: &Measure) -> bool {
+    measure.has_past()
 }
 
 /// What came of the queries for one metric's past.
@@ -83,7 +80,7 @@ fn count(round: &Round<'_>, place: usize, measure: &Measure, answers: Vec<(Shape
             if let Some(role) = book.and_then(|book| role(book, place, &series.labels)).filter(read) {
                 arms.entry(role)
                     .or_default()
-                    .push(memory.take(&connection, series, round.to));
+                    .push(memory.take((&connection, shape.identity), series, round.to));
             }
         }
         keys.push(arms);

@@ -11,6 +11,7 @@ use super::connection::ConnectionSpec;
 use super::edges::choose;
 use super::memory::{Memory, Track};
 use super::metric::{Identity, Measure, MetricQuery};
+use super::native;
 use super::past;
 use super::query::{Ask, Fetched, Parts, Reader, Rendered, Round, Shape, Starts, shapes};
 use super::recording::Recording;
@@ -142,7 +143,7 @@ impl Plane {
         self.last = Some(to);
         self.subscribe(subscriptions, to);
         let connection = self.connection.clone();
-        let books: BTreeMap<Identity, Book<'_>> = [Identity::Pod, Identity::Traefik]
+        let books: BTreeMap<Identity, Book<'_>> = Identity::ALL
             .map(|identity| (identity, Book::open(identity, &connection, subscriptions)))
             .into();
         let asks = self.asks(subscriptions);
@@ -262,7 +263,7 @@ impl Plane {
         let mut all: HashMap<Shape, Dealt> = HashMap::new();
         for Fetched { shape, gates, result } in fetched {
             let name = shape.selector.metric().to_owned();
-            let (book, ago) = (books.get(&shape.identity), shape.ago);
+            let (book, identity, ago) = (books.get(&shape.identity), shape.identity, shape.ago);
             let read = |gate: usize, role| subscriptions.get(gate).is_some_and(|gate| gate.ago(role) == ago);
             let dealt = all.entry(shape).or_default();
             match result {
@@ -276,7 +277,7 @@ impl Plane {
                         if owners.is_empty() {
                             continue;
                         }
-                        let key = self.memory.take(&self.connection, series, to);
+                        let key = self.memory.take((&self.connection, identity), series, to);
                         if taken.insert(key.clone()) {
                             for owner in owners {
                                 dealt.arms.entry(owner).or_default().push(key.clone());
@@ -322,7 +323,8 @@ impl Plane {
                     continue;
                 };
                 let frame = self.frame(progress, round.to);
-                for shape in gate.shapes(&metric.measure) {
+                let shapes = gate.shapes(&metric.measure).into_iter();
+                for shape in shapes.filter(|shape| shape.identity.restarts()) {
                     let arms = [Role::Baseline, Role::Canary].map(|role| (place, role));
                     let tracks = arms.into_iter().flat_map(|arm| self.tracks(dealt.get(&shape), arm));
                     for track in tracks.filter(|track| frame.wants_start(track)) {
@@ -336,7 +338,7 @@ impl Plane {
             let (answer, bytes) = round.starts(of, &starts).await;
             self.costs.asked(&answer, bytes);
             for series in answer.into_iter().flatten() {
-                self.memory.take_starts(&self.connection, series);
+                self.memory.take_starts((&self.connection, of.0), series);
             }
         }
     }
@@ -417,6 +419,7 @@ impl Plane {
             && tails.edges.is_none()
             && !total.baseline.is_empty()
         {
+            let choose = if tails.native { native::choose } else { choose };
             let edges = choose(&total.baseline, tails.quantile, tails.around);
             let why = match edges {
                 Some(_) => "the bucket edges were chosen from this reading, counting begins with the next",

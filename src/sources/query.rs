@@ -57,21 +57,14 @@ pub(super) struct Ask {
 
 /// The shapes of one measure, read so long ago: the one that counts requests first.
 pub(super) fn shapes(measure: &Measure, ago: i64) -> Vec<Shape> {
-    match measure {
-        Measure::Ratio(ratio) => std::iter::once(&ratio.total)
-            .chain(&ratio.part)
-            .map(|selector| Shape {
-                identity: ratio.identity,
-                selector: selector.clone(),
-                ago,
-            })
-            .collect(),
-        Measure::Tails(tails) => vec![Shape {
-            identity: tails.identity,
-            selector: tails.buckets.clone(),
+    let questions = measure.questions().into_iter();
+    questions
+        .map(|(_, selector)| Shape {
+            identity: measure.identity(),
+            selector: selector.clone(),
             ago,
-        }],
-    }
+        })
+        .collect()
 }
 
 impl Subscription {
@@ -86,7 +79,9 @@ impl Ask {
     pub(super) fn join(&mut self, gate: usize, measure: &Measure, since: i64) {
         self.gates.insert(gate);
         self.since = Some(self.since.map_or(since, |known| known.min(since)));
-        if let Measure::Tails(tails) = measure {
+        if let Measure::Tails(tails) = measure
+            && !tails.native
+        {
             self.histogram = true;
             match &tails.edges {
                 Some(edges) => self.edges.extend(edges.iter().copied().flat_map(spellings)),
@@ -370,6 +365,8 @@ impl Round<'_> {
             for sample in &mut series.samples {
                 sample.at = sample.at.saturating_add(ago);
             }
+            let natives = std::mem::take(&mut series.natives).into_iter();
+            series.natives = natives.map(|(at, native)| (at.saturating_add(ago), native)).collect();
         }
         (answer, bytes)
     }

@@ -16,6 +16,7 @@ use promql_parser::parser::{Expr, MatrixSelector, SubqueryExpr, VectorSelector, 
 
 use super::arms::Labels;
 use super::counter::millis;
+use super::native::{Native, Natives};
 use super::reply::{Sample, Series, decode, gap};
 use crate::decision::{Gap, GapKind, Millis};
 
@@ -27,6 +28,8 @@ const MILLISECONDS: f64 = 1e11;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Recording {
     series: BTreeMap<String, BTreeMap<Labels, BTreeMap<i64, f64>>>,
+    /// The buckets of those that are native histograms.
+    natives: BTreeMap<Labels, Natives>,
 }
 
 /// Why a recording cannot be read.
@@ -104,11 +107,7 @@ impl Recording {
             };
             for answer in answers {
                 let series = decode(200, answer.to_string().as_bytes()).map_err(|gap| wrong(number, gap.detail))?;
-                for Series { labels, samples } in series {
-                    for sample in samples {
-                        self.add(labels.clone(), sample)?;
-                    }
-                }
+                self.join(series)?;
             }
         }
         Ok(())
@@ -116,12 +115,26 @@ impl Recording {
 
     /// Adds what was read from a server.
     pub(super) fn join(&mut self, series: Vec<Series>) -> Result<(), RecordingError> {
-        for Series { labels, samples } in series {
+        for Series {
+            labels,
+            samples,
+            natives,
+        } in series
+        {
+            if !natives.is_empty() {
+                self.natives.entry(labels.clone()).or_default().extend(natives);
+            }
             for sample in samples {
                 self.add(labels.clone(), sample)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether all of it can be written as text, which has no form for native histograms.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        self.natives.is_empty()
     }
 
     /// Adds another recording.
@@ -134,6 +147,9 @@ impl Recording {
             for (at, value) in samples {
                 self.add(labels.clone(), Sample { at, value })?;
             }
+        }
+        for (labels, natives) in other.natives {
+            self.natives.entry(labels).or_default().extend(natives);
         }
         Ok(())
     }
@@ -228,15 +244,20 @@ impl Recording {
     #[must_use]
     pub fn answer_body(&self) -> String {
         let series = self.series.values().flatten().map(|(labels, samples)| {
-            let values: Vec<String> = samples
-                .iter()
-                .map(|(at, value)| {
-                    let (seconds, rest) = (at.div_euclid(1000), at.rem_euclid(1000));
-                    format!("[{seconds}.{rest:03},\"{}\"]", written(*value))
-                })
-                .collect();
+            let natives = self.natives.get(labels);
+            let (mut values, mut histograms) = (Vec::new(), Vec::new());
+            for (at, value) in samples {
+                let (seconds, rest, value) = (at.div_euclid(1000), at.rem_euclid(1000), written(*value));
+                match natives.and_then(|natives| natives.get(at)) {
+                    Some(native) => histograms.push(format!("[{seconds}.{rest:03},{}]", observed(&value, native))),
+                    None => values.push(format!("[{seconds}.{rest:03},\"{value}\"]")),
+                }
+            }
+            let fields = [("values", values), ("histograms", histograms)];
+            let told = fields.into_iter().filter(|(_, samples)| !samples.is_empty());
+            let told = told.map(|(name, samples)| format!(",\"{name}\":[{}]", samples.join(",")));
             let labels = serde_json::to_string(labels).unwrap_or_default();
-            format!("{{\"metric\":{labels},\"values\":[{}]}}", values.join(","))
+            format!("{{\"metric\":{labels}{}}}", told.collect::<String>())
         });
         let series: Vec<String> = series.collect();
         let result = series.join(",\n");
@@ -252,7 +273,9 @@ impl Recording {
                 let window = (Bound::Excluded(since(*range)), Bound::Included(to));
                 self.all(vs, |samples| {
                     let samples = samples.range(window);
-                    samples.map(|(at, value)| Sample { at: *at, value: *value }).collect()
+                    samples
+                        .map(|(at, value)| (*at, Sample { at: *at, value: *value }))
+                        .collect()
                 })
             }
             Ok(Expr::Subquery(SubqueryExpr {
@@ -281,7 +304,7 @@ impl Recording {
     }
 
     /// The series that a selector chooses, with what is taken of each, where that is anything.
-    fn all(&self, selector: &VectorSelector, take: impl Fn(&BTreeMap<i64, f64>) -> Vec<Sample>) -> Vec<Series> {
+    fn all(&self, selector: &VectorSelector, take: impl Fn(&BTreeMap<i64, f64>) -> Vec<(i64, Sample)>) -> Vec<Series> {
         let known = selector.name.as_ref().and_then(|name| self.series.get(name));
         let fits = |labels: &Labels| {
             let value = |name: &str| labels.get(name).map_or("", String::as_str);
@@ -289,9 +312,14 @@ impl Recording {
             matchers.all(|matcher| matcher.is_match(value(&matcher.name)))
         };
         let series = known.into_iter().flatten().filter(|(labels, _)| fits(labels));
-        let taken = series.map(|(labels, samples)| Series {
-            labels: labels.clone(),
-            samples: take(samples),
+        let taken = series.map(|(labels, samples)| {
+            let (natives, taken) = (self.natives.get(labels), take(samples));
+            let native = |(from, sample): &(i64, Sample)| Some((sample.at, natives?.get(from)?.clone()));
+            Series {
+                labels: labels.clone(),
+                natives: taken.iter().filter_map(native).collect(),
+                samples: taken.into_iter().map(|(_, sample)| sample).collect(),
+            }
         });
         taken.filter(|series| !series.samples.is_empty()).collect()
     }
@@ -301,11 +329,22 @@ impl Recording {
 /// `--query.lookback-delta`.
 const LOOKBACK: i64 = 300_000;
 
-/// A series' value at a time.
-fn newest(samples: &BTreeMap<i64, f64>, at: i64) -> Option<Sample> {
+/// A series' value at a time, with the time that it is of.
+fn newest(samples: &BTreeMap<i64, f64>, at: i64) -> Option<(i64, Sample)> {
     let window = (Bound::Excluded(at - LOOKBACK), Bound::Included(at));
-    let (_, value) = samples.range(window).next_back()?;
-    Some(Sample { at, value: *value })
+    let (from, value) = samples.range(window).next_back()?;
+    Some((*from, Sample { at, value: *value }))
+}
+
+/// A native histogram as Prometheus writes it. Which of its edges belong to a bucket is not kept: they
+/// are all told alike.
+fn observed(count: &str, Native(buckets): &Native) -> String {
+    let bucket = |[lower, upper, count]: &[f64; 3]| {
+        let [lower, upper, count] = [lower, upper, count].map(|value| written(*value));
+        format!("[0,\"{lower}\",\"{upper}\",\"{count}\"]")
+    };
+    let buckets: Vec<String> = buckets.iter().map(bucket).collect();
+    format!("{{\"count\":\"{count}\",\"buckets\":[{}]}}", buckets.join(","))
 }
 
 fn whole(time: Duration) -> i64 {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::arms::Labels;
 use super::counter::millis;
+use super::native::{Native, Natives};
 use crate::decision::{Gap, GapKind};
 use crate::http;
 
@@ -28,8 +29,10 @@ pub(super) struct Sample {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Series {
     pub(super) labels: Labels,
-    /// In the order of the answer.
+    /// In the order of the answer; of a native histogram, how many were observed.
     pub(super) samples: Vec<Sample>,
+    /// The buckets of a native histogram.
+    pub(super) natives: Natives,
 }
 
 #[derive(Deserialize)]
@@ -58,7 +61,28 @@ struct Row {
     #[serde(default)]
     values: Vec<(f64, Written)>,
     #[serde(default)]
-    histograms: Vec<serde::de::IgnoredAny>,
+    histograms: Vec<(f64, Observed)>,
+}
+
+/// A native histogram as Prometheus writes it. The first of a bucket says which of its edges belong to
+/// it.
+#[derive(Deserialize)]
+struct Observed {
+    count: Written,
+    #[serde(default)]
+    buckets: Vec<(u8, Written, Written, Written)>,
+}
+
+impl Observed {
+    /// The buckets, when all of them are numbers, and all counts are counts.
+    fn buckets(&self) -> Option<Native> {
+        let bucket = |(_, lower, upper, count): &(u8, Written, Written, Written)| {
+            let count = count.0.filter(|count| count.is_finite() && *count >= 0.0)?;
+            let (lower, upper) = (lower.0?, upper.0?);
+            (lower <= upper).then_some([lower, upper, count])
+        };
+        self.buckets.iter().map(bucket).collect::<Option<Vec<_>>>().map(Native)
+    }
 }
 
 /// A value as Prometheus writes it, as text; `None` for text that is no number.
@@ -136,23 +160,31 @@ pub(super) fn decode(status: u16, body: &[u8]) -> Result<Vec<Series>, Gap> {
 }
 
 fn series(row: Row) -> Result<Series, Gap> {
-    if !row.histograms.is_empty() {
-        let name = row.metric.get("__name__").map_or("a series", String::as_str);
-        let detail = format!("{name} is a native histogram, only classic buckets are read");
-        return Err(gap(GapKind::QueryError, &detail));
-    }
-    let samples = row
+    let not_a_count = || gap(GapKind::NotACount, "a sample of the answer is not a number");
+    let natives = row
+        .histograms
+        .iter()
+        .map(|(at, seen)| Some((millis(*at), seen.buckets()?)));
+    let natives: Natives = natives.collect::<Option<_>>().ok_or_else(not_a_count)?;
+    let observed = row.histograms.iter().map(|(at, seen)| (at, &seen.count));
+    let mut samples = row
         .values
         .iter()
+        .map(|(at, value)| (at, value))
+        .chain(observed)
         .map(|(at, value)| {
             let sample = |value| Sample { at: millis(*at), value };
             value.0.map(sample)
         })
         .collect::<Option<Vec<_>>>()
-        .ok_or_else(|| gap(GapKind::NotACount, "a sample of the answer is not a number"))?;
+        .ok_or_else(not_a_count)?;
+    if !natives.is_empty() {
+        samples.sort_by_key(|sample| sample.at);
+    }
     Ok(Series {
         labels: row.metric,
         samples,
+        natives,
     })
 }
 
@@ -220,6 +252,16 @@ mod tests {
                 200,
                 r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"histograms":[[1,{}]]}]}}"#,
                 Some(GapKind::QueryError),
+            ),
+            (
+                200,
+                r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"histograms":[[1,{"count":"0"}]]}]}}"#,
+                None,
+            ),
+            (
+                200,
+                r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"histograms":[[1,{"count":"1","buckets":[[0,"1","2","-1"]]}]]}]}}"#,
+                Some(GapKind::NotACount),
             ),
             (200, r#"{"status":"success"}"#, Some(GapKind::QueryError)),
             (200, "<html>", Some(GapKind::QueryError)),

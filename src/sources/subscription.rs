@@ -73,9 +73,10 @@ pub struct Costs {
 impl Subscription {
     /// Both arms by the names that series of this identity carry.
     pub(super) fn arms(&self, identity: Identity) -> [(Role, &str); 2] {
-        let (baseline, canary) = match identity {
-            Identity::Pod => (&self.workload, &self.canary_workload),
-            Identity::Traefik => (&self.service, &self.canary_service),
+        let (baseline, canary) = if identity.names_pods() {
+            (&self.workload, &self.canary_workload)
+        } else {
+            (&self.service, &self.canary_service)
         };
         [(Role::Baseline, baseline), (Role::Canary, canary)]
     }

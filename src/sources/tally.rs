@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::connection::ConnectionSpec;
-use super::counter::{Doubt, Growth, Span, growth};
+use super::counter::{Doubt, Growth, Origin, Span, growth};
 use super::edges::Edge;
+use super::gauge::median;
 use super::memory::{Memory, Track};
 use super::metric::{Identity, Measure, Tails};
 use super::reply::gap;
@@ -20,6 +21,10 @@ const REPLICA_LABELS: [&str; 5] = [
     "receive_replica",
     "thanos_replica",
 ];
+
+/// How often exporters are scraped where that is not said, milliseconds: what Prometheus does by
+/// default, and rarer than what most do.
+const EXPORTERS: i64 = 60_000;
 
 /// How far one metric of one gate has been counted.
 #[derive(Debug, Clone, Default)]
@@ -80,9 +85,10 @@ struct Histogram<'a> {
 
 /// One arm while it is being counted.
 #[derive(Default)]
-struct Count {
+pub(super) struct Count {
     pods: BTreeMap<String, Arm>,
-    based: bool,
+    /// Whether something was seen before, to count from.
+    pub(super) based: bool,
 }
 
 impl Frame<'_> {
@@ -92,17 +98,22 @@ impl Frame<'_> {
 
     /// How much a series rose since it was last counted.
     pub(super) fn growth(&self, track: &Track) -> Result<Growth, Doubt> {
-        let span = Span {
-            from: self
-                .progress
-                .until
-                .get(&track.key)
-                .copied()
-                .unwrap_or(self.progress.since),
+        growth(&track.samples, self.span(track), self.origin(track))
+    }
+
+    /// What is known about where a series comes from.
+    pub(super) fn origin(&self, track: &Track) -> Origin<'_> {
+        self.memory.origin(&track.target)
+    }
+
+    /// What of a series is to be counted.
+    pub(super) fn span(&self, track: &Track) -> Span {
+        let until = self.progress.until.get(&track.key);
+        Span {
+            from: until.copied().unwrap_or(self.progress.since),
             to: self.to,
             tick: self.to - i64::from(self.connection.interval_seconds) * 1000,
-        };
-        growth(&track.samples, span, self.memory.origin(&track.target))
+        }
     }
 
     /// Whether the start time of the series' process would tell more about it.
@@ -116,7 +127,8 @@ impl Frame<'_> {
 
     /// Counts both arms.
     pub(super) fn tally(&self, measure: &Measure, total: &Sides<'_>, bad: &Sides<'_>) -> Result<Tallied, Vec<Gap>> {
-        if let Some(missing) = self.missing(total, bad).or_else(|| unheard(measure, bad)) {
+        let missing = self.missing(measure, total, bad);
+        if let Some(missing) = missing.or_else(|| unheard(measure, bad)) {
             return Err(vec![missing]);
         }
         let mut gaps = Vec::new();
@@ -124,7 +136,7 @@ impl Frame<'_> {
             ("baseline", &total.baseline, &bad.baseline),
             ("canary", &total.canary, &bad.canary),
         ] {
-            gaps.extend(self.stale(side, all));
+            gaps.extend(self.stale(measure, side, all));
             gaps.extend(
                 [all, errors]
                     .into_iter()
@@ -132,8 +144,13 @@ impl Frame<'_> {
             );
             gaps.extend([all, errors].into_iter().filter_map(|tracks| disagreeing(side, tracks)));
         }
-        let baseline = self.count(measure, &total.baseline, &bad.baseline);
-        let canary = self.count(measure, &total.canary, &bad.canary);
+        let native = matches!(measure, Measure::Tails(tails) if tails.native);
+        let schema = native
+            .then(|| self.schema(total))
+            .transpose()
+            .map_err(|gap| vec![gap])?;
+        let baseline = self.count((measure, schema), &total.baseline, &bad.baseline);
+        let canary = self.count((measure, schema), &total.canary, &bad.canary);
         match (baseline, canary) {
             (Ok(baseline), _) if !baseline.based => {
                 gaps.push(gap(
@@ -151,8 +168,9 @@ impl Frame<'_> {
         }
     }
 
-    /// An arm without series. A canary that never had any simply had no requests yet.
-    fn missing(&self, total: &Sides<'_>, bad: &Sides<'_>) -> Option<Gap> {
+    /// An arm without series. A canary that never had any simply had no requests yet; its pods are
+    /// there before.
+    fn missing(&self, measure: &Measure, total: &Sides<'_>, bad: &Sides<'_>) -> Option<Gap> {
         let (kind, detail) = match (total.baseline.is_empty(), total.canary.is_empty()) {
             (true, true) => (GapKind::NoEvidence, "no series of either arm"),
             (true, false) => (
@@ -161,6 +179,9 @@ impl Frame<'_> {
             ),
             (false, true) if self.progress.canary_seen => {
                 (GapKind::CanaryMissing, "the canary had series before and has none now")
+            }
+            (false, true) if !measure.has_shares() => {
+                (GapKind::CanaryMissing, "nothing is told of any pod of the canary")
             }
             (false, true) if !bad.canary.is_empty() => (
                 GapKind::CanaryMissing,
@@ -171,10 +192,11 @@ impl Frame<'_> {
         Some(gap(kind, detail))
     }
 
-    fn stale(&self, side: &str, tracks: &[&Track]) -> Option<Gap> {
+    fn stale(&self, measure: &Measure, side: &str, tracks: &[&Track]) -> Option<Gap> {
         let newest = tracks.iter().filter_map(|track| track.newest()).max()?;
         let age = self.to - newest;
-        let limit = 3 * self.scrape();
+        let slowest = if measure.identity().is_exporter() { EXPORTERS } else { 0 };
+        let limit = 3 * self.scrape().max(slowest);
         (age > limit).then(|| {
             let detail = format!(
                 "the newest sample of the {side} is {} s old at the end of the tick, {} s are accepted",
@@ -213,7 +235,12 @@ impl Frame<'_> {
         None
     }
 
-    fn count(&self, measure: &Measure, total: &[&Track], bad: &[&Track]) -> Result<Count, Gap> {
+    fn count(
+        &self,
+        (measure, schema): (&Measure, Option<i32>),
+        total: &[&Track],
+        bad: &[&Track],
+    ) -> Result<Count, Gap> {
         match measure {
             Measure::Ratio(ratio) => {
                 let mut count = self.requests(ratio.identity, total, ratio.part.is_none())?;
@@ -223,7 +250,12 @@ impl Frame<'_> {
                 }
                 Ok(count)
             }
-            Measure::Tails(tails) => self.tails(tails, total),
+            Measure::Tails(tails) => match schema {
+                Some(schema) => self.native_tails(tails, total, schema),
+                None => self.tails(tails, total),
+            },
+            Measure::Count(events) => self.events(events.identity, total),
+            Measure::Gauge(gauge) => self.levels(gauge, total),
         }
     }
 
@@ -287,50 +319,54 @@ impl Frame<'_> {
         Ok(count)
     }
 
-    fn rise(&self, track: &Track) -> Result<Growth, Gap> {
-        self.growth(track).map_err(|doubt| {
-            let (name, target) = (track.label("__name__"), track.label("instance"));
-            match doubt {
-                Doubt::NotACount => gap(
-                    GapKind::NotACount,
-                    &format!("{name} of {target} is NaN, infinite or negative"),
-                ),
-                Doubt::ResetUnproven => gap(
-                    GapKind::ResetUnproven,
-                    &format!("{name} of {target} fell and no process_start_time_seconds shows a restart"),
-                ),
-            }
-        })
+    /// How much a counter rose.
+    pub(super) fn rise(&self, track: &Track) -> Result<Growth, Gap> {
+        if track.natives.is_empty() {
+            return self.total(track);
+        }
+        let detail = format!(
+            "{} is a native histogram: write histogram with native: true",
+            track.label("__name__")
+        );
+        Err(gap(GapKind::QueryError, &detail))
+    }
+
+    /// The same, or how many more were observed.
+    pub(super) fn total(&self, track: &Track) -> Result<Growth, Gap> {
+        self.growth(track).map_err(|doubt| doubted(track, doubt))
     }
 
     /// Where a series counts: at its pod, or at the arm as a whole.
-    fn place(&self, identity: Identity, track: &Track) -> String {
-        match identity {
-            Identity::Pod => track.label(&self.connection.pod_label).to_owned(),
-            Identity::Traefik => String::new(),
+    pub(super) fn place(&self, identity: Identity, track: &Track) -> String {
+        if identity.names_pods() {
+            track.label(&self.connection.pod_label).to_owned()
+        } else {
+            String::new()
         }
     }
 
     fn tick(&self, measure: &Measure, baseline: Count, canary: Count) -> Result<Tallied, Vec<Gap>> {
-        let tails = match measure {
-            Measure::Ratio(_) => 1,
-            Measure::Tails(tails) => tails.edges.as_ref().map_or(0, Vec::len),
-        };
-        let by_pod = !baseline.pods.contains_key("");
+        let tails = measure.tails();
+        let gauge = matches!(measure, Measure::Gauge(_));
+        let by_pod = !gauge && !baseline.pods.contains_key("");
         let mut clamped = 0;
         let mut close = |count: Count| -> Vec<Arm> {
             let good = matches!(measure, Measure::Ratio(ratio) if ratio.good);
             let close = |arm| {
+                if !measure.has_shares() {
+                    return arm;
+                }
                 let arm = clamp(arm, &mut clamped);
                 if good { others(arm) } else { arm }
             };
             count.pods.into_values().map(close).collect()
         };
         let (pods, canary) = (close(baseline), close(canary));
+        let whole = |arms: &[Arm]| if gauge { median(arms) } else { sum(arms, tails) };
         let tick = Tick {
             at: Millis(self.to),
-            canary: sum(&canary, tails),
-            baseline: sum(&pods, tails),
+            canary: whole(&canary),
+            baseline: whole(&pods),
             baseline_pods: if by_pod { pods } else { Vec::new() },
         };
         let finite = |arm: &Arm| arm.total.is_finite() && arm.events.iter().all(|events| events.is_finite());
@@ -343,14 +379,14 @@ impl Frame<'_> {
 }
 
 impl Count {
-    fn arm(&mut self, pod: String, tails: usize) -> &mut Arm {
+    pub(super) fn arm(&mut self, pod: String, tails: usize) -> &mut Arm {
         let arm = self.pods.entry(pod).or_default();
         arm.events.resize(tails, 0.0);
         arm
     }
 }
 
-fn add(arm: &mut Arm, tail: usize, events: f64) {
+pub(super) fn add(arm: &mut Arm, tail: usize, events: f64) {
     if let Some(counted) = arm.events.get_mut(tail) {
         *counted += events;
     }
@@ -394,6 +430,21 @@ fn sum(arms: &[Arm], tails: usize) -> Arm {
         }
     }
     all
+}
+
+/// What a doubt about a series means for the evidence.
+pub(super) fn doubted(track: &Track, doubt: Doubt) -> Gap {
+    let (name, target) = (track.label("__name__"), track.label("instance"));
+    match doubt {
+        Doubt::NotACount => gap(
+            GapKind::NotACount,
+            &format!("{name} of {target} is NaN, infinite or negative"),
+        ),
+        Doubt::ResetUnproven => gap(
+            GapKind::ResetUnproven,
+            &format!("{name} of {target} fell and no process_start_time_seconds shows a restart"),
+        ),
+    }
 }
 
 fn disagreeing(side: &str, tracks: &[&Track]) -> Option<Gap> {

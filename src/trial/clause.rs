@@ -14,12 +14,14 @@ pub(super) struct Described {
     pub ratio: bool,
     /// Whether it is a histogram with a quantile.
     pub quantile: bool,
+    /// Whether it is a gauge, which has no numbers that are compared.
+    pub gauge: bool,
 }
 
 impl Described {
     fn has(&self, of: Of) -> bool {
         match of {
-            Of::All => true,
+            Of::All => !self.gauge,
             Of::Ratios => self.ratio,
             Of::Quantiles => self.quantile,
         }

@@ -1,6 +1,6 @@
 //! What rules can read: the numbers of every metric, and of the release as a whole.
 
-use crate::decision::{Judged, Reading, Reason, Verdict};
+use crate::decision::{Judged, Reading, Reason, Unit, Verdict};
 
 /// When a number may be looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,6 +15,7 @@ pub(super) enum Look {
 /// Which metrics have a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Of {
+    /// All that are compared, which gauges are not.
     All,
     /// Those that are a ratio of counters.
     Ratios,
@@ -35,7 +36,7 @@ macro_rules! fields {
 }
 
 fields! {
-    /// Requests that the canary answered.
+    /// Requests that the canary answered; of a count, pod-seconds, as everywhere here.
     CanaryRequests "canaryRequests" All Always,
     /// Requests that stable answered.
     StableRequests "stableRequests" All Always,
@@ -129,6 +130,8 @@ impl Known {
 pub(super) struct Values {
     /// How much is known of it.
     pub known: Known,
+    /// What its totals are made of.
+    pub unit: Unit,
     /// Events and requests of the canary, then of stable.
     pub counts: [f64; 4],
     /// Bounds of the ratio that hold at every look.
@@ -142,6 +145,8 @@ pub(super) struct Values {
 /// What a reading does not show of a metric.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Beside {
+    /// What its totals are made of.
+    pub unit: Unit,
     /// Requests to the canary below which nothing is said.
     pub min_sample: f64,
     /// Bounds of the ratio that hold at every look.
@@ -175,6 +180,7 @@ impl Values {
                 false if n < beside.min_sample => Known::TooFew,
                 false => Known::Complete,
             },
+            unit: beside.unit,
             counts: [a, n, b, m],
             bounds: beside.bounds,
             difference: reading.difference,
@@ -264,7 +270,8 @@ impl Environment {
             Whole::Step => self.step,
             Whole::Minutes => self.minutes,
             Whole::Sample => {
-                let requests = self.metrics.iter().map(|metric| metric.counts[1]);
+                let metrics = self.metrics.iter().filter(|metric| metric.unit.is_requests());
+                let requests = metrics.map(|metric| metric.counts[1]);
                 requests.min_by(f64::total_cmp).unwrap_or(0.0)
             }
         }

@@ -31,6 +31,7 @@ fn spec() -> Value {
             {"name": "orders", "ratio": {"bad": "orders_failed_total", "total": "orders_total"}},
             {"name": "pay", "histogram": {"selector": "pay_seconds"}, "limit": "50%"},
             {"name": "ranked", "ratio": {"preset": "http-errors"}, "mannWhitney": {}},
+            {"name": "queue", "gauge": {"selector": "queue_length", "floor": 100}},
         ]},
         "policy": {"rules": [
             {"name": "go", "promoteWhen": "metrics.orders.delta < 0.1"},
@@ -84,7 +85,7 @@ enum Goes {
 
 type Change = fn(&mut Value);
 
-const FIELDS: [(&str, Goes, Change); 43] = [
+const FIELDS: [(&str, Goes, Change); 51] = [
     ("steps[].weight", Goes::There, |s| s["steps"][0]["weight"] = json!(6)),
     ("steps[].minWindow", Goes::There, |s| {
         s["steps"][0]["minWindow"] = json!("7m");
@@ -155,6 +156,30 @@ const FIELDS: [(&str, Goes, Change); 43] = [
     }),
     ("analysis.metrics[].histogram.edges[]", Goes::There, |s| {
         s["analysis"]["metrics"][1]["histogram"]["edges"] = json!([0.1, 0.5]);
+    }),
+    ("analysis.metrics[].histogram.native", Goes::There, |s| {
+        s["analysis"]["metrics"][1]["histogram"]["native"] = json!(true);
+    }),
+    ("analysis.metrics[].count.preset", Goes::There, |s| {
+        s["analysis"]["metrics"][0] = json!({"name": "orders", "count": {"preset": "restarts"}});
+    }),
+    ("analysis.metrics[].count.events", Goes::There, |s| {
+        s["analysis"]["metrics"][0] = json!({"name": "orders", "count": {"events": "crashes_total"}});
+    }),
+    ("analysis.metrics[].gauge.preset", Goes::There, |s| {
+        s["analysis"]["metrics"][3]["gauge"] = json!({"preset": "cpu", "floor": 100});
+    }),
+    ("analysis.metrics[].gauge.selector", Goes::There, |s| {
+        s["analysis"]["metrics"][3]["gauge"]["selector"] = json!("other_length");
+    }),
+    ("analysis.metrics[].gauge.worse", Goes::There, |s| {
+        s["analysis"]["metrics"][3]["gauge"]["worse"] = json!("60%");
+    }),
+    ("analysis.metrics[].gauge.floor", Goes::There, |s| {
+        s["analysis"]["metrics"][3]["gauge"]["floor"] = json!(101);
+    }),
+    ("analysis.metrics[].gauge.abort", Goes::There, |s| {
+        s["analysis"]["metrics"][3]["gauge"]["abort"] = json!(true);
     }),
     ("analysis.metrics[].margin.abort", Goes::There, |s| {
         s["analysis"]["metrics"][0]["margin"] = json!({"abort": "20%"});
@@ -237,6 +262,29 @@ fn every_field_of_the_schema_reaches_the_judge_the_source_or_the_machine() {
 }
 
 #[test]
+fn a_count_is_watched_unless_a_proof_is_asked_for_and_requests_say_nothing_of_it() {
+    for (more, promote) in [
+        (json!({}), Promote::NoHarm),
+        (json!({"margin": {"abort": "50%"}}), Promote::NoHarm),
+        (json!({"margin": {"promote": "100%"}}), Promote::Safe),
+        (json!({"promote": "Safe"}), Promote::Safe),
+        (json!({"promote": "NoHarm"}), Promote::NoHarm),
+    ] {
+        let mut spec = spec();
+        let mut metric = json!({"name": "orders", "count": {"preset": "restarts"}});
+        json_patch::merge(&mut metric, &more);
+        spec["analysis"]["metrics"][0] = metric;
+        spec["analysis"]["minSample"] = json!(77);
+        spec["analysis"]["slo"] = json!("99.9%");
+        let plans = plans(&read(&spec)).expect("plans");
+        assert_eq!(plans[0].promote, promote, "{more}");
+        let samples: Vec<f64> = plans.iter().map(|plan| plan.min_sample).collect();
+        assert_eq!(samples, [300.0, 77.0, 77.0, 1.0]);
+        assert_eq!(plans[0].error_budget, None);
+    }
+}
+
+#[test]
 fn a_metric_has_as_many_tails_as_its_question_counts() {
     let cases = [
         (json!({}), 3),
@@ -310,14 +358,30 @@ fn a_limit_decides_alone_and_by_its_minimum_sample() {
 #[test]
 fn the_metrics_of_the_documentation_are_judged_as_it_says() {
     let text = include_str!("../../docs/judge.md");
-    let yaml = text.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
+    let blocks = text
+        .split("```yaml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next());
+    let metrics = blocks.filter(|block| block.starts_with("metrics:")).flat_map(|block| {
+        let written: Value = serde_saphyr::from_str(block).expect("YAML");
+        written["metrics"].as_array().cloned().expect("metrics")
+    });
     let mut spec = spec();
-    let written: Value = serde_saphyr::from_str(yaml.expect("a block")).expect("YAML");
-    spec["analysis"]["metrics"] = written["metrics"].clone();
+    spec["analysis"]["metrics"] = metrics.collect();
     let plans = plans(&read(&spec)).expect("plans");
     let methods = plans.iter().map(|plan| (plan.method, plan.promote, plan.dispersion));
     let (window, points) = (Millis::from_secs(1800), 30);
+    let guard = |floor, abort| Method::Guard {
+        worse: if abort { 1.0 } else { 0.5 },
+        floor,
+        abort,
+    };
     let wanted = [
+        (Method::Sequential, Promote::NoHarm, 1.0),
+        (Method::Sequential, Promote::NoHarm, 1.0),
+        (Method::Sequential, Promote::NoHarm, 1.0),
+        (guard(500e6, false), Promote::NoHarm, 1.0),
+        (guard(1000.0, true), Promote::NoHarm, 1.0),
         (Method::Sequential, Promote::Safe, 3.0),
         (Method::Sequential, Promote::NoHarm, 1.0),
         (Method::Sequential, Promote::Safe, 1.0),

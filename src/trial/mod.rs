@@ -187,6 +187,7 @@ impl Trial {
         }
         let analysis = &self.memory.analysis;
         let beside = analysis.plans().iter().enumerate().map(|(index, plan)| Beside {
+            unit: plan.shape.unit(),
             min_sample: plan.min_sample,
             bounds: analysis.bounds(index),
             quantiles: self.quantiles(index),

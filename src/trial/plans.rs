@@ -54,7 +54,8 @@ pub fn plans(spec: &CanaryAnalysisSpec) -> Result<Vec<MetricPlan>, Invalid> {
         let mut plan = plan(metric).map_err(|invalid| within(index, invalid))?;
         // An objective speaks of failures, not of durations, nor of customers who change their minds.
         plan.error_budget = error_budget.filter(|_| plan.shape == Shape::Ratio);
-        if let Some(sample) = spec.analysis.min_sample {
+        // nor does a sample of requests speak of the time that pods were seen
+        if let Some(sample) = spec.analysis.min_sample.filter(|_| plan.shape.unit().is_requests()) {
             plan.min_sample = f64::from(sample);
         }
         Ok(plan)
@@ -62,7 +63,8 @@ pub fn plans(spec: &CanaryAnalysisSpec) -> Result<Vec<MetricPlan>, Invalid> {
     spec.analysis.metrics.iter().enumerate().map(plan).collect()
 }
 
-/// How a metric is judged by what it says itself: by its limit if it has one, else against stable.
+/// How a metric is judged by what it says itself: by its limit or its guard if it has one, else against
+/// stable.
 fn plan(metric: &Metric) -> Result<MetricPlan, Invalid> {
     let shape = match metric.measure()? {
         Measure::Ratio(ratio) if ratio.counts_good() => Shape::Conversion,
@@ -71,6 +73,8 @@ fn plan(metric: &Metric) -> Result<MetricPlan, Invalid> {
             tails: tails.count(),
             shown: tails.count() - 1,
         },
+        Measure::Count(_) => Shape::Count,
+        Measure::Gauge(_) => Shape::Gauge,
     };
     let margins = metric.margins()?;
     let limit = margins.limit.map(|max| Method::Limit {
@@ -80,12 +84,17 @@ fn plan(metric: &Metric) -> Result<MetricPlan, Invalid> {
     let ranks = margins
         .ranks
         .map(|(window, points)| Method::MannWhitney { window, points });
+    let guard = margins.guard.map(|guard| Method::Guard {
+        worse: guard.worse,
+        floor: guard.floor,
+        abort: guard.abort,
+    });
     Ok(MetricPlan {
         margin_abort: margins.abort,
         margin_promote: margins.promote,
         promote: margins.promotion,
         dispersion: margins.dispersion,
-        method: limit.or(ranks).unwrap_or(Method::Sequential),
+        method: limit.or(ranks).or(guard).unwrap_or(Method::Sequential),
         ..MetricPlan::new(&metric.name, shape)
     })
 }

@@ -184,13 +184,14 @@ proptest! {
         let [a, b, lower, wide] = counts.map(f64::from);
         let values = Values {
             known: if a < 100.0 { Known::TooFew } else { Known::Complete },
+            unit: crate::decision::Unit::Requests,
             counts: [a, 1000.0, b, 2000.0],
             bounds: [lower / 500.0, lower / 500.0 + wide].map(Some),
             difference: Some([-lower / 500.0, wide / 500.0]),
             quantiles: None,
         };
         let environment = Environment { metrics: vec![values.clone(), values], weight: 25.0, step: 2.0, minutes: lower };
-        let described = ["errors", "slow-pays"].map(|name| Described { name: name.to_owned(), ratio: true, quantile: false });
+        let described = ["errors", "slow-pays"].map(|name| Described { name: name.to_owned(), ratio: true, quantile: false, gauge: false });
         let clause = Clause::read(&text, &described).map_err(|fault| TestCaseError::fail(format!("{text}: {fault}")))?;
         if let Ok(answer) = clause.answer(&environment) {
             prop_assert_eq!(library(&text, &environment), Ok(answer));

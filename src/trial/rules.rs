@@ -345,6 +345,7 @@ fn described(metric: &Metric) -> Described {
             .histogram
             .as_ref()
             .is_some_and(|histogram| histogram.quantile.is_some()),
+        gauge: metric.gauge.is_some(),
     }
 }
 
