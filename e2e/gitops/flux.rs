@@ -41,11 +41,15 @@ impl Space {
 
     fn flux(&self, name: &str, program: &str, arguments: &[&str]) -> Flux {
         let log = std::fs::File::create(self.logs.join(format!("{name}.log"))).unwrap();
+        // A starting kustomize-controller clears away what others have left in the directory for such files.
+        let scratch = self.logs.join(format!("{name}-tmp"));
+        std::fs::create_dir_all(&scratch).unwrap();
         let child = Command::new(setting(program))
             .args(["--watch-all-namespaces=false", "--metrics-addr=0", "--health-addr=0"])
             .args(["--interval-jitter-percentage=0", "--log-level=debug"])
             .args(arguments)
             .env("RUNTIME_NAMESPACE", &self.name)
+            .env("TMPDIR", scratch)
             .env("HELM_CACHE_HOME", self.logs.join("helm-cache"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
