@@ -29,7 +29,7 @@ judge-docs: ## Tables, figures and pictures of the last judge-bench, for docs/
 	cargo run --locked --profile judge --package judge-bench -- --write docs
 
 neighbours: ## What kstatus, Flux and Argo CD make of gates in every state
-	cd e2e/neighbours && CGO_ENABLED=0 GOWORK=off go test ./...
+	cd e2e/neighbours && CGO_ENABLED=0 GOWORK=off go test .
 
 deny: ## Licences, bans and sources of everything in the tree
 	@e2e/tools cargo-deny
@@ -51,6 +51,7 @@ e2e: ## Every scenario, the long ones too; one with `make e2e SCENARIO=name`
 	@e2e/run cluster $(SCENARIO)
 	@e2e/run argo $(SCENARIO)
 	@e2e/run helm $(SCENARIO)
+	@e2e/run gitops $(SCENARIO)
 
 bench: ## What it costs, on a real API server with faked pods
 	@e2e/bench/run

@@ -4,7 +4,8 @@
 //! traffic are played by [`support::world`], so that every moment can be reached. `cluster` has a
 //! node, a gateway and real traffic. `older` is `core` without the policies that only Kubernetes 1.36
 //! and later have. `argo` is `cluster` with Argo Rollouts' own controller, which moves the traffic.
-//! `helm` is a whole node to which the real Helm brings the operator as pods.
+//! `helm` is a whole node to which the real Helm brings the operator as pods. `gitops` is `core` with
+//! the tools that bring a team's objects: Flux, Helm and Argo CD's engine.
 
 #![expect(
     clippy::unwrap_used,
@@ -16,6 +17,7 @@
 mod argo;
 mod cluster;
 mod core;
+mod gitops;
 mod helm;
 mod older;
 mod support;

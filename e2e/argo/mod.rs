@@ -2,5 +2,6 @@
 //! people apply, and beside what Argo Rollouts does alone.
 
 mod alone;
+mod page;
 mod releases;
 mod rollouts;

@@ -12,7 +12,7 @@ use crate::support::space::Space;
 use crate::support::{PATIENCE, setting};
 
 /// Where the operator answers.
-const HOOKS: &str = "127.0.0.1:8444";
+pub const HOOKS: &str = "127.0.0.1:8444";
 
 /// A running controller; it dies with the test.
 pub struct Rollouts(Child);

@@ -91,7 +91,7 @@ async fn a_gate_that_cannot_be_understood_any_more_can_be_mended_or_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gate_deleted_after_an_abort_leaves_the_refused_template_paused() {
+async fn a_gate_deleted_after_an_abort_leaves_the_refused_template_paused_until_somebody_resumes_it() {
     played("delete-late", async |space| {
         space.team(2).await;
         let route = space.the("HTTPRoute", "checkout").await;
@@ -107,6 +107,14 @@ async fn a_gate_deleted_after_an_abort_leaves_the_refused_template_paused() {
             "the fence stays while the gate lives: {fence}"
         );
         delete_held_gate(space, &route).await;
+
+        let resume = ["rollout", "resume", "deployment/checkout"];
+        space.kubectl(&resume, None).await.expect_ok();
+        space.until_rolled_out("v2").await;
+        space.adopted(&space.gate()).await;
+        let live = space.the("Deployment", "checkout").await;
+        let note = &live["metadata"]["annotations"]["tollgate.dev/left-paused"];
+        assert!(note.is_null(), "the gate that is back speaks for it: {note}");
     })
     .await;
 }

@@ -45,6 +45,56 @@ async fn releases_live_through_an_upgrade_and_services_through_an_uninstall() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_the_api_server_cannot_hold_the_chart_installs_a_webhook_that_does() {
+    real("helm-webhook", async |space| {
+        restricted_home(space).await;
+        let chart = ours();
+        let arguments = ["install", "tollgate", chart.to_str().unwrap(), "--set", "hold=webhook"];
+        helm(&[&arguments[..], &["--wait", "--timeout", LIMIT]].concat())
+            .await
+            .expect_ok();
+        until_led(space, 2).await;
+        let trusted = |hook: &Value| hook["webhooks"][0]["clientConfig"]["caBundle"].is_string();
+        space
+            .until(
+                "the webhook is trusted",
+                "MutatingWebhookConfiguration",
+                "hold.tollgate.dev",
+                trusted,
+            )
+            .await;
+        let policies = [
+            "get",
+            "mutatingadmissionpolicies,validatingadmissionpolicies",
+            "-o",
+            "name",
+        ];
+        let policies = space.kubectl(&policies, None).await.expect_ok();
+        assert!(
+            !policies.contains("hold.tollgate.dev"),
+            "the webhook alone holds: {policies}"
+        );
+
+        space.team(2).await;
+        space.adopted(&patient(space, "4s")).await;
+        let load = space.load(200).await;
+        let pushed = space.push("v2").await;
+        assert_eq!(pushed["spec"]["paused"], true, "held in the very write");
+        promoted(space, "v2").await;
+        helm(&["uninstall", "tollgate", "--wait", "--timeout", LIMIT])
+            .await
+            .expect_ok();
+        nothing_of_it(space).await;
+        let free = space.push("v3").await;
+        assert_eq!(free["spec"]["paused"], Value::Null, "nobody holds any more");
+        space.until_rolled_out("v3").await;
+        let seen = load.stop().await;
+        assert_eq!((&seen["errors"], &seen["lost"]), (&json!(0), &json!(0)), "{seen}");
+    })
+    .await;
+}
+
 /// A gate whose release stays at 25 % for so long.
 fn patient(space: &Space, stay: &str) -> Value {
     let steps = json!([{"weight": 5}, {"weight": 25, "minWindow": stay, "maxWindow": "20m"}, {"weight": 100}]);

@@ -5,16 +5,15 @@ mod life;
 mod watched;
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
 use serde_json::Value;
-use tokio::process::Command;
 
+use crate::support::helm::Said;
 use crate::support::space::Space;
-use crate::support::{PATIENCE, directory, eventually, setting};
+use crate::support::{PATIENCE, eventually};
 
 /// Where the operator lives.
 const HOME: &str = "tollgate-system";
@@ -24,43 +23,9 @@ fn ours() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/tollgate")
 }
 
-/// What Helm said.
-struct Said {
-    ok: bool,
-    /// Standard output.
-    out: String,
-    /// Standard error.
-    err: String,
-}
-
-impl Said {
-    fn expect_ok(self) -> String {
-        assert!(self.ok, "helm failed: {}\n{}", self.err, self.out);
-        self.out
-    }
-}
-
-/// Runs Helm, with a home of its own.
+/// Runs Helm where the operator lives.
 async fn helm(arguments: &[&str]) -> Said {
-    let home = directory("TOLLGATE_E2E_LOGS").join("helm-home");
-    let mut command = Command::new(setting("TOLLGATE_E2E_HELM"));
-    for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
-        command.env(name, home.join(name));
-    }
-    let output = command
-        .args(["--namespace", HOME])
-        .args(arguments)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .expect("helm; it comes with the rig");
-    let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    Said {
-        ok: output.status.success(),
-        out,
-        err,
-    }
+    crate::support::helm::helm(HOME, arguments).await
 }
 
 /// The operator's pods that are ready.

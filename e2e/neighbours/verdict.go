@@ -11,6 +11,8 @@ import (
 	"github.com/fluxcd/pkg/runtime/cel"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
+
+	"tollgate.invalid/neighbours/argocd"
 )
 
 // Verdict is what the tools around a cluster make of an object.
@@ -40,14 +42,14 @@ func judge(config string, object *unstructured.Unstructured) (Verdict, error) {
 		return verdict, fmt.Errorf("flux: %w", err)
 	}
 	scripts := filepath.Join(config, "argo-cd", "tollgate.dev", object.GetKind())
-	health, err := runHealth(filepath.Join(scripts, "health.lua"), object.Object)
+	health, err := argocd.RunHealth(filepath.Join(scripts, "health.lua"), object.Object)
 	if err != nil {
 		return verdict, fmt.Errorf("argo-cd: %w", err)
 	}
 	verdict.ArgoCD, verdict.Message = health.Status, health.Message
 	discovery := filepath.Join(scripts, "actions", "discovery.lua")
 	if _, err := os.Stat(discovery); err == nil {
-		if verdict.Actions, err = runDiscovery(discovery, object.Object); err != nil {
+		if verdict.Actions, err = argocd.RunDiscovery(discovery, object.Object); err != nil {
 			return verdict, fmt.Errorf("argo-cd: %w", err)
 		}
 	}

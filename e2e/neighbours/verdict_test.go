@@ -11,6 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
+
+	"tollgate.invalid/neighbours/argocd"
 )
 
 const config = "../../config"
@@ -68,7 +70,7 @@ func TestArgoCDSaysOfEveryStateWhatItsFileSays(t *testing.T) {
 		}
 		load(t, &file, scripts(kind), "health_test.yaml")
 		for _, test := range file.Tests {
-			found, err := runHealth(filepath.Join(scripts(kind), "health.lua"), object(t, scripts(kind), test.InputPath).Object)
+			found, err := argocd.RunHealth(filepath.Join(scripts(kind), "health.lua"), object(t, scripts(kind), test.InputPath).Object)
 			if err != nil || found.Status != test.HealthStatus.Status || found.Message != test.HealthStatus.Message {
 				t.Errorf("%s %s: %+v, %v; it should be %+v", kind, test.InputPath, found, err, test.HealthStatus)
 			}
@@ -103,7 +105,7 @@ func TestArgoCDMayHoldAbortAndRetryWhereThatMakesSenseAndNothingElse(t *testing.
 				wanted = append(wanted, action.Name)
 			}
 		}
-		offered, err := runDiscovery(filepath.Join(gate, "actions", "discovery.lua"), object(t, gate, test.InputPath).Object)
+		offered, err := argocd.RunDiscovery(filepath.Join(gate, "actions", "discovery.lua"), object(t, gate, test.InputPath).Object)
 		if err != nil || !slices.Equal(offered, wanted) {
 			t.Errorf("%s offers %v, %v; it should offer %v", test.InputPath, offered, err, wanted)
 		}
@@ -114,7 +116,7 @@ func TestArgoCDMayHoldAbortAndRetryWhereThatMakesSenseAndNothingElse(t *testing.
 			UnstructuredObj map[string]any `json:"unstructuredObj"`
 		}
 		load(t, &wanted, gate, test.ExpectedOutputPath)
-		created, err := runAction(filepath.Join(gate, "actions", test.Action, "action.lua"), object(t, gate, test.InputPath).Object)
+		created, err := argocd.RunAction(filepath.Join(gate, "actions", test.Action, "action.lua"), object(t, gate, test.InputPath).Object)
 		if err != nil || len(created) != 1 || len(wanted) != 1 {
 			t.Errorf("%s: %d objects, %v", test.Action, len(created), err)
 			continue

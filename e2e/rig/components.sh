@@ -23,17 +23,20 @@ debian_packages="containerd runc containernetworking-plugins nftables libnftable
 declare -A expected=(
   [etcd]=60 [kube-apiserver]=150 [kube-controller-manager]=50 [kubectl]=25 [crds]=5 [prometheus]=150
   [kube-scheduler]=8 [kubelet]=20 [kube-proxy]=8 [debian]=15 [demo-app]=10 [traefik]=240 [alertmanager]=60
-  [rollouts-controller]=120 [rollouts-crds]=5 [helm]=70)
+  [rollouts-controller]=120 [rollouts-crds]=5 [helm]=70 [kustomize-controller]=270 [helm-controller]=30 [flux-crds]=5
+  [neighbours]=150)
 
 # module COMPONENT: the directory of the go.mod that pins it.
 module() {
   case $1 in
+    kustomize-controller | helm-controller | flux-crds) echo "$rig/flux" ;;
     etcd | kube*) echo "$rig/tools" ;;
     traefik | crds) echo "$rig/gateway" ;;
     prometheus | alertmanager) echo "$rig/monitoring" ;;
     demo-app) echo "$rig/../demo-app" ;;
     rollouts*) echo "$rig/argo" ;;
     helm) echo "$rig/helm" ;;
+    neighbours) echo "$rig/../neighbours" ;;
   esac
 }
 
@@ -53,6 +56,7 @@ flags() {
     alertmanager) printf '%s\n' -ldflags "-s -w" github.com/prometheus/alertmanager/cmd/alertmanager ;;
     rollouts-controller) printf '%s\n' -ldflags "-s -w" github.com/argoproj/argo-rollouts/cmd/rollouts-controller ;;
     helm) printf '%s\n' -ldflags "-s -w" helm.sh/helm/v4/cmd/helm ;;
+    kustomize-controller | helm-controller) printf '%s\n' -ldflags "-s -w" "github.com/fluxcd/$1" ;;
   esac
 }
 
@@ -67,6 +71,8 @@ location() {
       debian) grep -hE '^(ID|VERSION_ID)=' /etc/os-release; echo "$debian_packages" ;;
       crds) grep -w sigs.k8s.io/gateway-api "$rig/gateway/go.mod" ;;
       rollouts-crds) grep -w '^require github.com/argoproj/argo-rollouts' "$rig/argo/go.mod" ;;
+      # What the tests apply beside them is no part of the programs.
+      kustomize-controller | helm-controller) flags "$1"; cat "$rig/flux/go.mod" "$rig/flux/go.sum" | sha256sum ;;
       # Its tests are no part of it.
       rollouts-controller) flags "$1"; cat "$rig/argo/go.mod" "$rig/argo/go.sum" | sha256sum ;;
       *) flags "$1"; (cd "$(module "$1")" && find . -type f -print0 | sort -z | xargs -0 sha256sum) ;;

@@ -1,5 +1,6 @@
 //! What the scenarios are told in: a namespace of their own, operators, a team's objects, and waiting.
 
+pub mod helm;
 pub mod kubectl;
 pub mod lens;
 pub mod objects;

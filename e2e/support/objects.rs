@@ -12,6 +12,7 @@ pub fn image(tag: &str) -> String {
 pub fn resource(kind: &str) -> ApiResource {
     let (group, version, plural) = match kind {
         "Namespace" => ("", "v1", "namespaces"),
+        "ConfigMap" => ("", "v1", "configmaps"),
         "Pod" => ("", "v1", "pods"),
         "Event" => ("events.k8s.io", "v1", "events"),
         "Service" => ("", "v1", "services"),
@@ -28,6 +29,9 @@ pub fn resource(kind: &str) -> ApiResource {
         "Secret" => ("", "v1", "secrets"),
         "Rollout" => ("argoproj.io", "v1alpha1", "rollouts"),
         "AnalysisTemplate" => ("argoproj.io", "v1alpha1", "analysistemplates"),
+        "OCIRepository" => ("source.toolkit.fluxcd.io", "v1", "ocirepositories"),
+        "Kustomization" => ("kustomize.toolkit.fluxcd.io", "v1", "kustomizations"),
+        "HelmRelease" => ("helm.toolkit.fluxcd.io", "v2", "helmreleases"),
         "AnalysisRun" => ("argoproj.io", "v1alpha1", "analysisruns"),
         other => panic!("the tests know no {other}"),
     };

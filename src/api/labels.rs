@@ -22,7 +22,8 @@ pub const ROLE: &str = "tollgate.dev/role";
 /// (whole seconds since 1970) template changes by others are refused. A label, because an
 /// annotation can be taken off through the status subresource.
 pub const HANDOVER: &str = "tollgate.dev/handover";
-/// Annotation of a Deployment whose gate was deleted before its template was proven: it says so.
+/// Annotation of a Deployment whose gate was deleted before its template was proven: it says so. It means
+/// something only while the Deployment is paused; the next gate that adopts the Deployment takes it off.
 pub const LEFT_PAUSED: &str = "tollgate.dev/left-paused";
 /// Label of the canary's Deployment and pods: the revision they carry.
 pub const REVISION: &str = "tollgate.dev/revision";

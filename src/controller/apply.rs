@@ -62,6 +62,7 @@ fn takes_back(facts: &crate::decision::Facts, mark: &Mark) -> bool {
 
 /// Puts the finalizer on the gate, and our label on the Deployment with the pause where that is the
 /// hold, on the very version that was read: a template that changed meanwhile is not adopted unseen.
+/// What a gate before left as a note goes: from here on this gate speaks for the template.
 async fn adopt(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
     if !has_finalizer(subject.gate) {
         let mut finalizers = subject.gate.finalizers().to_vec();
@@ -88,6 +89,7 @@ async fn adopt(context: &Context, subject: &Subject<'_>) -> Result<(), Error> {
     let mut patch = json!({"metadata": {
         "resourceVersion": live.metadata.resource_version,
         "labels": {labels::GATE: subject.key.name},
+        "annotations": {labels::LEFT_PAUSED: null},
     }});
     let pauses = context.pauses && rest::pause(&live, subject.state.proven.as_ref(), &mut patch);
     if ours && !pauses {

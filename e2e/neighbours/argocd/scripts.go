@@ -1,4 +1,5 @@
-package main
+// Package argocd runs scripts as Argo CD does.
+package argocd
 
 import (
 	"context"
@@ -52,7 +53,8 @@ func openOs(state *lua.LState) int {
 	return 1
 }
 
-func runHealth(script string, object map[string]any) (Health, error) {
+// RunHealth gives the health that a script sees.
+func RunHealth(script string, object map[string]any) (Health, error) {
 	returned, err := run(script, object)
 	if err != nil {
 		return Health{}, err
@@ -68,8 +70,8 @@ func runHealth(script string, object map[string]any) (Health, error) {
 	return health, nil
 }
 
-// runDiscovery names the actions that are offered, in order.
-func runDiscovery(script string, object map[string]any) ([]string, error) {
+// RunDiscovery names the actions that are offered, in order.
+func RunDiscovery(script string, object map[string]any) ([]string, error) {
 	returned, err := run(script, object)
 	if err != nil {
 		return nil, err
@@ -88,8 +90,8 @@ func runDiscovery(script string, object map[string]any) ([]string, error) {
 	return offered, nil
 }
 
-// runAction gives the objects that an action creates.
-func runAction(script string, object map[string]any) ([]map[string]any, error) {
+// RunAction gives the objects that an action creates.
+func RunAction(script string, object map[string]any) ([]map[string]any, error) {
 	returned, err := run(script, object)
 	if err != nil {
 		return nil, err
