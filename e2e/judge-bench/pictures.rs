@@ -148,11 +148,7 @@ impl Panel {
         picture.area([left, top], [self.x(0.01), bottom], PROMISED);
         picture.text([left, top - 14.0], name, "font-weight=\"bold\" fill=\"#282c34\"");
         let promised = [left + 6.0, bottom - 8.0];
-        picture.text(
-            promised,
-            "at most 1 %, as promised",
-            "fill=\"#00654a\" font-size=\"11\"",
-        );
+        picture.text(promised, "at most 1 %", "fill=\"#00654a\" font-size=\"11\"");
         for (share, said) in DECADES {
             picture.line([self.x(share), top], [self.x(share), bottom], &stroke(FAINT, 1.0));
             picture.text([self.x(share), bottom + 17.0], said, MIDDLE);
@@ -188,8 +184,7 @@ impl Panel {
                 let dashed = format!("{} stroke-dasharray=\"4 4\"", stroke(INK, 1.0));
                 picture.line([left, y], [right, y], &dashed);
                 let said = format!("an oracle that is told the ratio: {minutes:.1}");
-                let style = "text-anchor=\"middle\" fill=\"#282c34\" font-size=\"11\"";
-                picture.text([self.x(0.04), y + 14.0], &said, style);
+                picture.text([left + 6.0, y + 14.0], &said, "fill=\"#282c34\" font-size=\"11\"");
             } else if let (Some(point), Some(found)) = (self.point(good, minutes), bad.aborted) {
                 points.push(point.that_finds(found.value));
             }
