@@ -140,7 +140,7 @@ async fn a_gate_that_cannot_be_kept_is_refused_when_it_is_written() {
             ),
             (
                 json!({"analysis": {"metrics": [{"name": "a"}]}}),
-                "exactly one of ratio and histogram",
+                "exactly one of ratio, histogram, count and gauge",
             ),
             (
                 json!({"analysis": {"metrics": [{"name": "a", "ratio": {"preset": "nginx"}}]}}),

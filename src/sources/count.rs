@@ -73,7 +73,7 @@ impl CountSpec {
                 (Identity::Exporter, events)
             }
             (None, Some(events)) => (Identity::Exporter, selector("count.events", events)?),
-            _ => return Err(field("count", "give either a preset or events")),
+            _ => return Err(field("count", "either a preset or events")),
         };
         Ok(Measure::Count(Events { identity, counter }))
     }

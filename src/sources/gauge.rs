@@ -42,7 +42,7 @@ impl Gauge {
             (Some(GaugePreset::Memory), None) => (r#"container_memory_working_set_bytes{container!=""}"#, false),
             (Some(GaugePreset::Cpu), None) => (r#"container_cpu_usage_seconds_total{container!=""}"#, true),
             (None, Some(text)) => (text, false),
-            _ => return Err(field("gauge", "give either a preset or a selector")),
+            _ => return Err(field("gauge", "either a preset or a selector")),
         };
         // of a level no process start tells anything
         let identity = if increase {

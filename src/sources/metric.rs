@@ -296,7 +296,7 @@ impl RatioSpec {
             }
             (None, Some(bad), None, Some(total)) => of_own("ratio.bad", bad, total),
             (None, None, Some(good), Some(total)) => of_own("ratio.good", good, total),
-            _ => Err(field("ratio", "give either a preset, or total and one of bad and good")),
+            _ => Err(field("ratio", "either a preset, or total and one of bad and good")),
         }
     }
 }
@@ -335,7 +335,7 @@ impl HistogramSpec {
                 }
                 (Identity::Pod, self.of(base))
             }
-            _ => return Err(field("histogram", "give either a preset or a selector")),
+            _ => return Err(field("histogram", "either a preset or a selector")),
         };
         if let Some(quantile) = self.quantile
             && !(quantile > 0.0 && quantile < 1.0)
@@ -344,7 +344,7 @@ impl HistogramSpec {
         }
         let edges = self.edges.as_deref().map(edges).transpose()?;
         if edges.is_some() && self.quantile.is_some() {
-            return Err(field("histogram", "give quantile or edges, not both"));
+            return Err(field("histogram", "quantile or edges, not both"));
         }
         Ok(Measure::Tails(Tails {
             identity,
