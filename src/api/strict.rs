@@ -80,28 +80,33 @@ fn go(path: &str, value: &Value, schema: &Value, check: Check<'_>) -> Result<(),
 /// # Errors
 /// Names the field that has not the right form, what it says and what was expected.
 pub fn form<T: DeserializeOwned>(place: &str, value: &Value) -> Result<T, Invalid> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
-        let said = error.inner().to_string();
-        let missing = said
-            .strip_prefix("missing field `")
-            .and_then(|rest| rest.strip_suffix('`'));
-        let (value, accepted) = match (missing, said.split_once(", expected ")) {
-            (Some(_), _) => ("nothing", "something"),
-            (None, Some((value, expected))) => (value, plain(expected)),
-            (None, None) => (said.as_str(), "as `kubectl explain` shows it"),
-        };
-        let value = KINDS.iter().find_map(|kind| value.strip_prefix(kind)).unwrap_or(value);
-        let path = error.path().to_string();
-        let path = if path == "." { "" } else { &path };
-        let parts = [place, path, missing.unwrap_or_default()];
-        let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-        let field = if parts.is_empty() {
-            "the object".to_owned()
-        } else {
-            parts.join(".")
-        };
-        Invalid::new(field, value, accepted)
-    })
+    // Every version of every gate comes by here: the way to a field is only followed where it is needed.
+    T::deserialize(value)
+        .or_else(|_| serde_path_to_error::deserialize(value))
+        .map_err(|error| malformed(place, &error))
+}
+
+fn malformed(place: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> Invalid {
+    let said = error.inner().to_string();
+    let missing = said
+        .strip_prefix("missing field `")
+        .and_then(|rest| rest.strip_suffix('`'));
+    let (value, accepted) = match (missing, said.split_once(", expected ")) {
+        (Some(_), _) => ("nothing", "something"),
+        (None, Some((value, expected))) => (value, plain(expected)),
+        (None, None) => (said.as_str(), "as `kubectl explain` shows it"),
+    };
+    let value = KINDS.iter().find_map(|kind| value.strip_prefix(kind)).unwrap_or(value);
+    let path = error.path().to_string();
+    let path = if path == "." { "" } else { &path };
+    let parts = [place, path, missing.unwrap_or_default()];
+    let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    let field = if parts.is_empty() {
+        "the object".to_owned()
+    } else {
+        parts.join(".")
+    };
+    Invalid::new(field, value, accepted)
 }
 
 /// What serde expected, in words of YAML.

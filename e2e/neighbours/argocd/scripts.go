@@ -14,8 +14,9 @@ import (
 // Health is what a health script returns.
 type Health struct{ Status, Message string }
 
-// run runs a script as Argo CD does: base, package, table and a piece of os, and one second.
-func run(script string, object map[string]any) (lua.LValue, error) {
+// run gives the table that a script returns, run as Argo CD does: base, package, table and a piece of os,
+// and one second.
+func run(script string, object map[string]any) (*lua.LTable, error) {
 	text, err := os.ReadFile(script)
 	if err != nil {
 		return nil, err
@@ -40,7 +41,12 @@ func run(script string, object map[string]any) (lua.LValue, error) {
 	if err := state.DoString(string(text)); err != nil {
 		return nil, fmt.Errorf("%s: %w", script, err)
 	}
-	return state.Get(-1), nil
+	returned := state.Get(-1)
+	table, is := returned.(*lua.LTable)
+	if !is {
+		return nil, fmt.Errorf("%s returned %s, not a table", script, returned.Type())
+	}
+	return table, nil
 }
 
 // openOs gives what Argo CD leaves of os: time and date.
@@ -55,13 +61,9 @@ func openOs(state *lua.LState) int {
 
 // RunHealth gives the health that a script sees.
 func RunHealth(script string, object map[string]any) (Health, error) {
-	returned, err := run(script, object)
+	table, err := run(script, object)
 	if err != nil {
 		return Health{}, err
-	}
-	table, is := returned.(*lua.LTable)
-	if !is {
-		return Health{}, fmt.Errorf("%s returned %s, not a table", script, returned.Type())
 	}
 	health := Health{Status: lua.LVAsString(table.RawGetString("status")), Message: lua.LVAsString(table.RawGetString("message"))}
 	if !slices.Contains([]string{"Healthy", "Progressing", "Suspended", "Degraded"}, health.Status) {
@@ -72,13 +74,9 @@ func RunHealth(script string, object map[string]any) (Health, error) {
 
 // RunDiscovery names the actions that are offered, in order.
 func RunDiscovery(script string, object map[string]any) ([]string, error) {
-	returned, err := run(script, object)
+	table, err := run(script, object)
 	if err != nil {
 		return nil, err
-	}
-	table, is := returned.(*lua.LTable)
-	if !is {
-		return nil, fmt.Errorf("%s returned %s, not a table", script, returned.Type())
 	}
 	offered := []string{}
 	table.ForEach(func(name, action lua.LValue) {
@@ -92,13 +90,9 @@ func RunDiscovery(script string, object map[string]any) ([]string, error) {
 
 // RunAction gives the objects that an action creates.
 func RunAction(script string, object map[string]any) ([]map[string]any, error) {
-	returned, err := run(script, object)
+	table, err := run(script, object)
 	if err != nil {
 		return nil, err
-	}
-	table, is := returned.(*lua.LTable)
-	if !is {
-		return nil, fmt.Errorf("%s returned %s, not a table", script, returned.Type())
 	}
 	created := []map[string]any{}
 	table.ForEach(func(_, impact lua.LValue) {
