@@ -9,9 +9,9 @@ use super::act;
 use super::cluster::{Cluster, Output, Place, Question, Trouble};
 use super::paint::{Tone, paint, print, print_json, tone};
 use super::story::Head;
-use super::units::{at, clock, now, number, percent, span};
+use super::units::{at, clock, counted, now, number, percent, span};
 use crate::api::{AttemptStatus, CanaryAnalysis, DecisionEntry, Metric, MetricReading, ReleaseGate, VerdictWord};
-use crate::decision::{Millis, Outcome, Promote, Reason, Unit};
+use crate::decision::{Millis, Outcome, Promote, Reason};
 use crate::judge::{amount, count};
 
 /// Explains why a gate is where it is: step, metrics against their limits, rule, hashes, decisions.
@@ -346,24 +346,11 @@ fn allowed(asked: &Metric) -> String {
     }
 }
 
-/// What an arm counted: `12 of 3,000 failed (0.4 %)`, `3 in 40 pod-minutes`.
-fn counted(known: &MetricReading, counts: &[f64], slow: bool) -> String {
-    let (bad, all) = pair(counts);
-    if known.unit.is_requests() {
-        let word = if slow { "slow" } else { "failed" };
-        return format!("{} of {} {word} ({})", count(bad), count(all), percent(bad, all));
-    }
-    let (total, unit) = known.unit.scaled(all);
-    if known.unit == Unit::Samples {
-        return format!("median {} of {} {unit}", amount(bad), count(total));
-    }
-    format!("{} in {} {unit}", count(bad), count(total))
-}
-
 fn numbers(known: &MetricReading, slow: bool) -> String {
     let mut text = String::new();
     for (arm, counts) in [("canary  ", &known.canary), ("stable  ", &known.baseline)] {
-        let _ = writeln!(text, "  {arm}  {}", counted(known, counts, slow));
+        let word = if slow { " slow" } else { " failed" };
+        let _ = writeln!(text, "  {arm}  {}", counted(known.unit, pair(counts).into(), word));
     }
     if let Some(ratio) = known.ratio {
         let between = known

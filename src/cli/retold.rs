@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use super::paint::{Tone, paint, tone};
 use super::timeline::{Event, Kind, Told};
-use super::units::{clock, number, percent, span};
+use super::units::{clock, counted, number, span};
 use crate::api::moment;
-use crate::decision::{Judged, Millis, Outcome, Reading, Unit, Verdict};
-use crate::judge::{amount, count};
+use crate::decision::{Judged, Millis, Outcome, Reading, Verdict};
+use crate::judge::count;
 
 /// What is held for no longer needs no line of its own.
 const MOMENT: Millis = Millis::from_secs(10);
@@ -147,16 +147,7 @@ fn last(judged: &Judged, begun: Millis, width: usize) -> String {
 
 /// What is known of a metric, in one line.
 fn numbers(reading: &Reading) -> String {
-    let arm = |[events, all]: [f64; 2]| {
-        if reading.unit.is_requests() {
-            return format!("{} of {} ({})", count(events), count(all), percent(events, all));
-        }
-        let (total, unit) = reading.unit.scaled(all);
-        if reading.unit == Unit::Samples {
-            return format!("median {} of {} {unit}", amount(events), count(total));
-        }
-        format!("{} in {} {unit}", count(events), count(total))
-    };
+    let arm = |counts| counted(reading.unit, counts, "");
     let mut parts = vec![
         format!("canary {}", arm(reading.canary)),
         format!("stable {}", arm(reading.baseline)),

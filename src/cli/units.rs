@@ -1,8 +1,8 @@
 //! Times and numbers as people read them.
 
 use crate::api::{millis, moment};
-use crate::decision::Millis;
-use crate::judge::count;
+use crate::decision::{Millis, Unit};
+use crate::judge::{amount, count};
 
 /// The time now.
 #[must_use]
@@ -81,6 +81,18 @@ pub fn percent(part: f64, whole: f64) -> String {
         &text
     };
     format!("{short} %")
+}
+
+/// What an arm counted: `12 of 3,000 failed (0.4 %)` with the word ` failed`, `3 in 40 pod-minutes`,
+/// `median 12.5 of 30 samples`.
+#[must_use]
+pub fn counted(unit: Unit, [events, all]: [f64; 2], word: &str) -> String {
+    let (total, named) = unit.scaled(all);
+    match unit {
+        Unit::Requests => format!("{} of {}{word} ({})", count(events), count(all), percent(events, all)),
+        Unit::PodSeconds => format!("{} in {} {named}", count(events), count(total)),
+        Unit::Samples => format!("median {} of {} {named}", amount(events), count(total)),
+    }
 }
 
 /// A person's `10s`, `5m`, `1h30m` on the command line.
