@@ -121,9 +121,12 @@ async fn perform(context: &Context, subject: &Subject<'_>, facts: &Facts, decisi
     let urgent = decision.outcome == Outcome::Abort;
     context.memory.update(&subject.key, &uid, |known| known.urgent = urgent);
     let heard = context.judge.heard(&subject.key);
+    let paused = context.judge.pause(&subject.key);
     for effect in &decision.effects {
         apply::perform(context, subject, facts, decision, effect).await?;
     }
+    context.judge.step(&subject.key, &decision.state);
+    drop(paused);
     // What follows only tells of it.
     let acted = heard.map(|heard| heard.elapsed());
     if !facts.leader {

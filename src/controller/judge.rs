@@ -38,6 +38,42 @@ struct Docket {
     heard: Option<Instant>,
     /// When its memory was saved last.
     saved: Millis,
+    /// Ticks that arrived while its pass was writing.
+    waiting: Option<Vec<Vec<Answer>>>,
+}
+
+impl Docket {
+    fn new(trial: Trial, source: String, saved: Millis) -> Self {
+        Self {
+            trial,
+            source,
+            heard: None,
+            saved,
+            waiting: None,
+        }
+    }
+}
+
+/// While it lives, ticks of one release wait. A weight may take seconds to be written, and then it is
+/// known which ticks are of its step; no pass could act on them sooner.
+#[derive(Debug)]
+#[must_use = "ticks wait as long as it lives"]
+pub struct Paused<'a> {
+    judge: &'a Judge,
+    key: GateKey,
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        let waiting = self
+            .judge
+            .locked()
+            .get_mut(&self.key)
+            .and_then(|docket| docket.waiting.take());
+        for answers in waiting.into_iter().flatten() {
+            self.judge.observe(&self.key, answers);
+        }
+    }
 }
 
 impl Judge {
@@ -71,6 +107,29 @@ impl Judge {
         self.locked().remove(key);
     }
 
+    /// Lets ticks of a gate's release wait while a pass writes.
+    pub fn pause(&self, key: &GateKey) -> Paused<'_> {
+        if let Some(docket) = self.locked().get_mut(key) {
+            docket.waiting.get_or_insert_default();
+        }
+        Paused {
+            judge: self,
+            key: key.clone(),
+        }
+    }
+
+    /// Goes on to a step whose weight has been written, if the release is on trial.
+    pub fn step(&self, key: &GateKey, state: &State) {
+        let Some(attempt) = &state.attempt else { return };
+        let mut dockets = self.locked();
+        let docket = dockets
+            .get_mut(key)
+            .filter(|docket| docket.trial.epoch == attempt.epoch);
+        if let (Some(docket), Stage::Stepping(step)) = (docket, attempt.stage) {
+            docket.trial.begin_step(step, attempt.since);
+        }
+    }
+
     /// Follows the machine: begins a trial, goes on to the step it is at, or ends it.
     pub fn follow(&self, context: &Context, subject: &Subject<'_>, state: &State) {
         let Some(attempt) = &state.attempt else {
@@ -94,13 +153,8 @@ impl Judge {
             let gate = (subject.key.namespace.as_str(), subject.key.name.as_str());
             match Trial::open(gate, &frozen.spec, frozen.judge_state.as_deref()) {
                 Ok(trial) => {
-                    let docket = Docket {
-                        trial,
-                        source: context.asked(&frozen.spec.analysis).name,
-                        heard: None,
-                        saved: context.now(),
-                    };
-                    dockets.insert(subject.key.clone(), docket)
+                    let source = context.asked(&frozen.spec.analysis).name;
+                    dockets.insert(subject.key.clone(), Docket::new(trial, source, context.now()))
                 }
                 Err(error) => {
                     tracing::error!(gate = %subject.key, %error, "the analysis cannot begin");
@@ -127,13 +181,7 @@ impl Judge {
         let mut dockets = self.locked();
         if dockets.get(key).is_none_or(|docket| docket.trial.epoch != epoch) {
             let (trial, source) = open()?;
-            let docket = Docket {
-                trial,
-                source,
-                heard: None,
-                saved: since,
-            };
-            dockets.insert(key.clone(), docket);
+            dockets.insert(key.clone(), Docket::new(trial, source, since));
         }
         let Some(docket) = dockets.get_mut(key) else {
             return Ok(None);
@@ -189,6 +237,9 @@ impl Judge {
     /// Counts what a source answered about one release, and wakes its gate.
     pub fn observe(&self, key: &GateKey, answers: Vec<Answer>) {
         if let Some(docket) = self.locked().get_mut(key) {
+            if let Some(waiting) = &mut docket.waiting {
+                return waiting.push(answers);
+            }
             docket.trial.observe(answers);
             docket.heard = Some(Instant::now());
             // Nobody listens only when the controller has ended.
@@ -198,5 +249,98 @@ impl Judge {
 
     fn locked(&self) -> MutexGuard<'_, HashMap<GateKey, Docket>> {
         self.dockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::CanaryAnalysisSpec;
+    use crate::decision::{Arm, Attempt, Evidence, Revision, Tick};
+
+    const BEGIN: Millis = Millis::from_secs(1_000_000);
+
+    fn trial() -> Trial {
+        let spec: CanaryAnalysisSpec = serde_json::from_value(json!({
+            "revision": "v2",
+            "epoch": 1,
+            "target": {
+                "workload": "checkout", "canaryWorkload": "checkout-canary",
+                "service": "checkout", "canaryService": "checkout-canary", "stablePods": 2,
+            },
+            "steps": [{"weight": 50}, {"weight": 100}],
+            "analysis": {"metrics": [{"name": "errors", "ratio": {"preset": "http-errors"}}]},
+        }))
+        .expect("a spec");
+        Trial::open(("shop", "checkout"), &spec.sealed(), None).expect("a trial")
+    }
+
+    /// Ten seconds of requests, up to this second of the release.
+    fn tick(until: i64) -> Vec<Answer> {
+        let requests = Arm {
+            events: vec![0.0],
+            total: 100.0,
+        };
+        vec![Answer {
+            evidence: Evidence::Complete(Tick {
+                at: BEGIN + Millis::from_secs(until),
+                canary: requests.clone(),
+                baseline: requests,
+                baseline_pods: vec![],
+            }),
+            edges: None,
+            age: None,
+            past: Vec::new(),
+        }]
+    }
+
+    fn at(step: usize, since: i64) -> State {
+        State {
+            epoch: 1,
+            proven: None,
+            attempt: Some(Attempt {
+                revision: Revision("v2".into()),
+                epoch: 1,
+                stage: Stage::Stepping(step),
+                since: BEGIN + Millis::from_secs(since),
+                window: None,
+                scaling: None,
+                hold: None,
+                decisions: 1,
+            }),
+        }
+    }
+
+    #[test]
+    fn ticks_that_arrive_while_a_weight_is_written_count_for_the_step_that_they_belong_to() {
+        let key = GateKey::alone("shop", "checkout");
+        for (written, step, requests) in [(true, 1, 200.0), (false, 0, 300.0)] {
+            let (judge, mut woken) = Judge::new();
+            let open = || Ok::<_, ()>((trial(), "default".to_owned()));
+            judge.attend(&key, (1, 0, BEGIN), open).expect("opened");
+            judge.observe(&key, tick(10));
+            assert_eq!(woken.try_recv().ok(), Some(key.clone()));
+
+            let paused = judge.pause(&key);
+            judge.observe(&key, tick(20));
+            judge.observe(&key, tick(30));
+            assert!(woken.try_recv().is_err(), "they wait");
+            if written {
+                judge.step(&key, &at(1, 10));
+            }
+            drop(paused);
+
+            let judged = judge.judged(&key).expect("judged");
+            assert_eq!(woken.try_recv().ok(), Some(key.clone()));
+            assert_eq!(
+                (judged.step, judged.readings[0].canary[1]),
+                (step, requests),
+                "written: {written}"
+            );
+            judge.observe(&key, tick(40));
+            assert_ne!(judge.judged(&key), Some(judged), "nothing waits any more");
+        }
     }
 }
