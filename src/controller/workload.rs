@@ -19,7 +19,7 @@ use super::gather::Subject;
 use super::labels::Keep;
 use super::objects;
 use super::rest;
-use super::watch::Workload;
+use super::watch::{Workload, prune};
 
 /// The watch shows a write of ours within so long, or the write is repeated.
 pub const SHOWN: Millis = Millis::from_secs(5);
@@ -140,10 +140,12 @@ pub async fn built(context: &Context, subject: &Subject<'_>, attempt: &Attempt) 
         api(context, namespace, &deployment()),
         api(context, namespace, &service()),
     );
-    let (workload, service) = tokio::try_join!(
+    let (mut workload, mut service) = tokio::try_join!(
         bounded("read Deployment", deployments.get(subject.workload())),
         bounded("read Service", services.get(&target.service)),
     )?;
+    prune(&mut workload);
+    prune(&mut service);
     let built = Arc::new(build(subject, attempt, (json!(workload), json!(service)))?);
     context.memory.update(&subject.key, &uid, |known| {
         known.built = Some((attempt.epoch, Arc::clone(&built)))
