@@ -398,8 +398,8 @@ impl Analysis {
         }
     }
 
-    /// SHA-256 over the chained hashes of all metrics: every complete tick since the attempt
-    /// began, in canonical JSON.
+    /// SHA-256 over the hashes of all metrics, one after another: every complete tick since the attempt
+    /// began, in canonical JSON (see `chain`).
     fn evidence_hash(&self) -> String {
         let all = self
             .metrics

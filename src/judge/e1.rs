@@ -19,7 +19,7 @@ use std::sync::LazyLock;
 use libm::{exp, expm1, log, log1p};
 use serde::{Deserialize, Serialize};
 
-use super::e2;
+use super::e2::Guess;
 use super::packed;
 
 /// Alternatives bet on at the same time.
@@ -119,17 +119,17 @@ impl Margin {
     #[inline]
     pub fn stake(&self, place: &Place, [n, m]: [f64; 2]) -> Stake {
         let log_d = -log1p(n * self.ratio * place.expm1 / (self.ratio * n + m));
-        let u = place.x + log_d;
-        let exposure = if self.extra > 0.0 {
-            self.extra * n * expm1(u)
-        } else {
-            0.0
-        };
         Stake {
-            canary: u,
+            canary: place.x + log_d,
             baseline: log_d,
-            exposure,
         }
+    }
+
+    /// What the canary's requests alone lose, in natural logarithms, where the margin has an absolute
+    /// part: `extra·n·(e^u − 1)`. As `e^u = e^x·D`, the bracket is `m·(e^x − 1) / (ratio·e^x·n + m)`.
+    #[must_use]
+    pub fn exposure(&self, place: &Place, [n, m]: [f64; 2]) -> f64 {
+        self.extra * n * (m * place.expm1 / (self.ratio * place.exp * n + m))
     }
 }
 
@@ -140,8 +140,6 @@ pub struct Stake {
     pub canary: f64,
     /// Won with every event of the baseline.
     pub baseline: f64,
-    /// Lost by the canary's requests alone, where the margin has an absolute part.
-    pub exposure: f64,
 }
 
 /// A margin and the requests of a tick. What E1 stakes depends on these alone, and so is computed
@@ -235,22 +233,27 @@ impl Process {
 
     /// Plays one tick: the events of canary and baseline. `phi` is the dispersion, 1 or more;
     /// `share` is the baseline's share of events where E2 is to be played instead (see
-    /// [`e2::share`]).
+    /// [`super::e2::share`]).
     pub fn play(&mut self, round: &Round, events: [f64; 2], phi: f64, share: Option<f64>) {
+        let Round { margin, requests, .. } = round;
         if !round.is_comparable() {
             return;
         }
         if let Some(share) = share {
-            let Round { margin, requests, .. } = round;
-            for (wealth, bet) in self.logs.iter_mut().zip(BETS.iter()) {
-                let worth = e2::Worth::new(margin, margin.place(bet), share, *requests);
-                *wealth += worth.of(events, *requests) / phi;
-            }
+            Guess::new(margin, share, *requests).play(margin, events, phi, &mut self.logs);
             return;
         }
         let [a, b] = events;
-        for (wealth, stake) in self.logs.iter_mut().zip(round.stakes()) {
-            *wealth += (a * stake.canary + b * stake.baseline - stake.exposure) / phi;
+        // without an event no stake is won or lost, so none is worked out
+        if a + b > 0.0 {
+            for (wealth, stake) in self.logs.iter_mut().zip(round.stakes()) {
+                *wealth += (a * stake.canary + b * stake.baseline) / phi;
+            }
+        }
+        if margin.extra > 0.0 {
+            for (wealth, bet) in self.logs.iter_mut().zip(BETS.iter()) {
+                *wealth -= margin.exposure(margin.place(bet), *requests) / phi;
+            }
         }
     }
 

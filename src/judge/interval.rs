@@ -97,12 +97,15 @@ impl Likelihood {
 
     /// Joins the two neighbours whose joining loses least.
     fn join_nearest(&mut self) {
-        let loss = |at: usize| match (self.splits.get(at..at + 2), self.events.get(at..at + 2)) {
-            (Some(&[low, high]), Some(&[one, other])) => one * other / (one + other) * (high - low) * (high - low),
+        let pairs = self.splits.windows(2).zip(self.events.windows(2));
+        let losses = pairs.map(|(splits, events)| match (splits, events) {
+            (&[low, high], &[one, other]) => one * other / (one + other) * (high - low) * (high - low),
             _ => f64::INFINITY,
-        };
-        let pairs = 0..self.splits.len().saturating_sub(1);
-        let Some(at) = pairs.min_by(|one, other| loss(*one).total_cmp(&loss(*other))) else {
+        });
+        let least = losses
+            .enumerate()
+            .reduce(|least, next| if next.1 < least.1 { next } else { least });
+        let Some((at, _)) = least else {
             return;
         };
         let (split, events) = (self.splits.remove(at), self.events.remove(at));

@@ -251,10 +251,10 @@ fn what_the_plan_does_not_ask_for_is_not_stored_and_need_not_be() {
     let metric_keys = [
         "baselineEvents",
         "blindSince",
+        "chain",
         "dispersion",
         "gaps",
         "harm",
-        "hash",
         "last",
         "likelihood",
         "minutes",

@@ -2,12 +2,11 @@
 
 use libm::log;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use crate::decision::{Gap, GapKind, Millis, Tick};
 
 use super::alarm::Alarm;
-use super::chain::chained;
+use super::chain::Chain;
 use super::dispersion::Dispersion;
 use super::e1::{Counts, Margin, Process, Round, log_average};
 use super::e2;
@@ -98,7 +97,7 @@ pub struct Metric {
     pub alarm: Option<Alarm>,
     /// Whether the newest tick before the first weight was without a request of the canary.
     unvisited: bool,
-    hash: String,
+    chain: Chain,
 }
 
 /// [`Counts`] as they are stored.
@@ -152,7 +151,7 @@ impl Metric {
             windows: None,
             alarm: matches!(plan.method, Method::Guard { .. }).then(Alarm::default),
             unvisited: false,
-            hash: format!("{:x}", Sha256::digest(plan.name.as_bytes())),
+            chain: Chain::new(&plan.name),
         }
     }
 
@@ -254,7 +253,7 @@ impl Metric {
         }
         match margins {
             Some((course, safety)) if self.belongs(course, start, tick.at) => {
-                self.hash = chained(&self.hash, tick);
+                self.chain.add(tick);
                 self.stake_minutes(start - course.began);
                 self.play(plan, &safety, tick, (start >= course.step_at).then_some(start));
             }
@@ -376,9 +375,9 @@ impl Metric {
         self.phi.get(plan.shown()).copied().unwrap_or(plan.dispersion)
     }
 
-    /// SHA-256 over all ticks counted since the attempt began, chained.
-    pub fn hash(&self) -> &str {
-        &self.hash
+    /// SHA-256 over all ticks counted since the attempt began.
+    pub fn hash(&self) -> [u8; 32] {
+        self.chain.digest()
     }
 
     /// Canary requests, or pod-seconds, until every tail can be expected to be proved safe at `level`, if the

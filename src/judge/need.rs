@@ -6,7 +6,7 @@
 use libm::sqrt;
 
 use super::e1::{BETS, Margin, Place};
-use super::e2::{self, Worth};
+use super::e2::{self, Guess};
 use super::margins::safety_margin;
 use super::metric::{MIXTURE_COST, limit};
 use super::outcome::{self, Outcome};
@@ -42,15 +42,16 @@ pub fn requests(traffic: &Traffic, margin: &Margin, place: &Place, nats: f64, z:
     let share = e2::share(margin, traffic.rate * traffic.known, traffic.known);
     let (mean, variance) = if let Some(share) = share {
         let requests = [1.0, traffic.split];
-        let worth = Worth::new(margin, place, share, requests);
+        let worth = Guess::new(margin, share, requests).worth(place);
+        let logs = worth.logs();
         let spread = |[event, none]: [f64; 2]| (event - none) * (event - none);
-        let one = canary * (1.0 - canary) * spread(worth.canary);
-        let other = baseline * (1.0 - traffic.rate) * spread(worth.baseline);
-        (worth.of([canary, baseline], requests), one + other)
+        let one = canary * (1.0 - canary) * spread(logs.canary);
+        let other = baseline * (1.0 - traffic.rate) * spread(logs.baseline);
+        (worth.log_of([canary, baseline], requests), one + other)
     } else {
         let stake = margin.stake(place, [1.0, traffic.split]);
         let (u, log_d) = (stake.canary, stake.baseline);
-        let mean = canary * u + baseline * log_d - stake.exposure;
+        let mean = canary * u + baseline * log_d - margin.exposure(place, [1.0, traffic.split]);
         (mean, canary * u * u + baseline * log_d * log_d)
     };
     let variance = traffic.phi * variance;
