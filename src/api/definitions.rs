@@ -443,6 +443,11 @@ mod tests {
                 "it needs the baseline concurrent",
             ),
             (
+                "the share of requests where none are counted",
+                compared(json!({"metrics": [{"name": "a", "count": {"preset": "restarts"}}], "sampleRatio": {}})),
+                "it needs a metric that counts them, a ratio or a histogram",
+            ),
+            (
                 "a limit nothing exceeds",
                 metric(json!({"name": "a", "ratio": errors(), "limit": "100%"})),
                 "a percentage below 100%",

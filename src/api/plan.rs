@@ -202,6 +202,13 @@ impl Terms<'_> {
             let accepted = "at least one metric that is no gauge: a guard proves nothing";
             return Err(Invalid::new("spec.analysis.metrics", "gauges only", accepted));
         }
+        let mut requests = metrics
+            .iter()
+            .filter(|metric| metric.ratio.is_some() || metric.histogram.is_some());
+        if self.analysis.sample_ratio.is_some() && requests.next().is_none() {
+            let accepted = "absent: it compares requests, and needs a metric that counts them, a ratio or a histogram";
+            return Err(Invalid::new("spec.analysis.sampleRatio", "present", accepted));
+        }
         Ok(())
     }
 
@@ -451,6 +458,30 @@ mod tests {
             let concurrent = baseline.get("concurrent").is_some();
             let alone = wanted.or_else(|| (!concurrent).then(|| "spec.analysis.sampleRatio".to_owned()));
             assert_eq!(refused, alone, "{baseline} and a share");
+        }
+    }
+
+    #[test]
+    fn a_share_of_requests_is_only_looked_at_where_requests_are_counted() {
+        let restarts = json!({"name": "a", "count": {"preset": "restarts"}});
+        let errors = json!({"name": "b", "ratio": {"preset": "http-errors"}});
+        let slow = json!({"name": "c", "histogram": {"preset": "http-duration"}});
+        let memory = json!({"name": "d", "gauge": {"preset": "memory", "floor": 0}});
+        for (metrics, fits) in [
+            (json!([errors]), true),
+            (json!([restarts, slow]), true),
+            (json!([restarts]), false),
+            (json!([restarts, memory]), false),
+        ] {
+            let mut spec = frozen(&ten_lines());
+            spec.analysis.metrics = serde_json::from_value(metrics.clone()).expect("metrics");
+            assert!(spec.plan().is_ok(), "{metrics} alone: {:?}", spec.plan());
+            spec.analysis.sample_ratio = Some(crate::api::SampleRatio::default());
+            let refused = spec.plan().err().map(|invalid| invalid.to_string());
+            let wanted = "spec.analysis.sampleRatio: present is not accepted; it must be absent: it compares requests, and \
+                          needs a metric that counts them, a ratio or a histogram";
+            let wanted = (!fits).then_some(wanted);
+            assert_eq!(refused.as_deref(), wanted, "{metrics} and a share");
         }
     }
 

@@ -55,6 +55,8 @@ pub fn default_steps() -> Vec<Step> {
         .message("the baseline is exactly one of concurrent, previousWindow and sameWindow"),
     validation = Rule::new("!has(self.sampleRatio) || !has(self.baseline) || has(self.baseline.concurrent)")
         .message("sampleRatio compares requests of the same time: it needs the baseline concurrent"),
+    validation = Rule::new("!has(self.sampleRatio) || !has(self.metrics) || self.metrics.exists(metric, has(metric.ratio) || has(metric.histogram))")
+        .message("sampleRatio compares requests: it needs a metric that counts them, a ratio or a histogram"),
 )]
 pub struct Analysis {
     /// The EvidenceSource to ask. Default: the one that is marked as default.
@@ -86,8 +88,9 @@ pub struct Analysis {
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub min_sample: Option<i32>,
     /// Holds the release when the canary does not get the share of the requests that its weight
-    /// says, as the first metric counts them. Off unless written (`{}` suffices): metrics of pods
-    /// also count requests that never pass the route.
+    /// says, as the first metric that counts requests has them (a ratio or a histogram; one is
+    /// needed). Off unless written (`{}` suffices): metrics of pods also count requests that never
+    /// pass the route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample_ratio: Option<SampleRatio>,
     /// What is compared. All of them must be safe to go on; one that shows harm aborts.
