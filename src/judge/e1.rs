@@ -114,15 +114,11 @@ impl Margin {
         }
     }
 
-    /// What E1 stakes on an alternative when the arms make `n` and `m` requests.
+    /// The canary's part of the events at the edge of the null, without the absolute part, when the arms
+    /// make `n` and `m` requests.
     #[must_use]
-    #[inline]
-    pub fn stake(&self, place: &Place, [n, m]: [f64; 2]) -> Stake {
-        let log_d = -log1p(n * self.ratio * place.expm1 / (self.ratio * n + m));
-        Stake {
-            canary: place.x + log_d,
-            baseline: log_d,
-        }
+    pub fn part(&self, [n, m]: [f64; 2]) -> f64 {
+        self.ratio * n / (self.ratio * n + m)
     }
 
     /// What the canary's requests alone lose, in natural logarithms, where the margin has an absolute
@@ -140,6 +136,20 @@ pub struct Stake {
     pub canary: f64,
     /// Won with every event of the baseline.
     pub baseline: f64,
+}
+
+impl Stake {
+    /// What E1 stakes on the alternative at this place, where the canary's part of the events is `part`
+    /// at the edge of the null (see [`Margin::part`]): `1 / D` is `1 + part·(e^x − 1)`.
+    #[must_use]
+    #[inline]
+    pub fn new(place: &Place, part: f64) -> Self {
+        let log_d = -log1p(part * place.expm1);
+        Self {
+            canary: place.x + log_d,
+            baseline: log_d,
+        }
+    }
 }
 
 /// A margin and the requests of a tick. What E1 stakes depends on these alone, and so is computed
@@ -165,8 +175,9 @@ impl<'a> Round<'a> {
     fn stakes(&self) -> &[Stake; GRID] {
         self.stakes.get_or_init(|| {
             let mut stakes = [Stake::default(); GRID];
+            let part = self.margin.part(self.requests);
             for (stake, bet) in stakes.iter_mut().zip(BETS.iter()) {
-                *stake = self.margin.stake(self.margin.place(bet), self.requests);
+                *stake = Stake::new(self.margin.place(bet), part);
             }
             stakes
         })
@@ -243,11 +254,11 @@ impl Process {
             Guess::new(margin, share, *requests).play(margin, events, phi, &mut self.logs);
             return;
         }
-        let [a, b] = events;
+        let [a, b] = events.map(|events| events / phi);
         // without an event no stake is won or lost, so none is worked out
         if a + b > 0.0 {
             for (wealth, stake) in self.logs.iter_mut().zip(round.stakes()) {
-                *wealth += (a * stake.canary + b * stake.baseline) / phi;
+                *wealth += a * stake.canary + b * stake.baseline;
             }
         }
         if margin.extra > 0.0 {

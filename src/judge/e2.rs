@@ -92,13 +92,14 @@ impl Guess {
                 powers(products, group, [a, others, b, others_b]);
             }
         }
+        let per_phi = 1.0 / phi;
         for ((wealth, product), worth) in logs.iter_mut().zip(products).zip(&worths) {
             let won = if (SMALLEST..LARGEST).contains(&product) {
                 log(product)
             } else {
                 worth.log_of([a, b], self.requests)
             };
-            *wealth += won / phi;
+            *wealth += won * per_phi;
         }
     }
 }

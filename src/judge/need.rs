@@ -5,7 +5,7 @@
 
 use libm::sqrt;
 
-use super::e1::{BETS, Margin, Place};
+use super::e1::{BETS, Margin, Place, Stake};
 use super::e2::{self, Guess};
 use super::margins::safety_margin;
 use super::metric::{MIXTURE_COST, limit};
@@ -49,7 +49,7 @@ pub fn requests(traffic: &Traffic, margin: &Margin, place: &Place, nats: f64, z:
         let other = baseline * (1.0 - traffic.rate) * spread(logs.baseline);
         (worth.log_of([canary, baseline], requests), one + other)
     } else {
-        let stake = margin.stake(place, [1.0, traffic.split]);
+        let stake = Stake::new(place, margin.part([1.0, traffic.split]));
         let (u, log_d) = (stake.canary, stake.baseline);
         let mean = canary * u + baseline * log_d - margin.exposure(place, [1.0, traffic.split]);
         (mean, canary * u * u + baseline * log_d * log_d)
