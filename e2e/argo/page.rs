@@ -3,40 +3,10 @@
 //! and what the page asks from a pod, with an image from outside, is asked here.
 
 use serde_json::json;
-use tokio::process::Command;
 
+use crate::support::page::blocks;
 use crate::support::space::{Space, real};
 use crate::support::{PATIENCE, eventually};
-
-/// The shell blocks of the page, in order.
-fn blocks() -> Vec<&'static str> {
-    let page = include_str!("../../docs/argo-rollouts.md");
-    let rest = page.split("```sh\n").skip(1);
-    rest.filter_map(|rest| rest.split("```").next()).collect()
-}
-
-/// Runs a piece of shell where the page's paths lead to ours.
-async fn shell(space: &Space, text: &str) -> Result<String, String> {
-    let home = space.logs.join("page");
-    std::fs::create_dir_all(&home).unwrap();
-    let config = home.join("config");
-    if !config.exists() {
-        std::os::unix::fs::symlink(concat!(env!("CARGO_MANIFEST_DIR"), "/config"), &config).unwrap();
-    }
-    let text = text.replace("-n shop", &format!("-n {}", space.name));
-    let mut command = Command::new("bash");
-    command
-        .args(["-euo", "pipefail", "-c", &text])
-        .current_dir(home)
-        .kill_on_drop(true);
-    let output = command.output().await.unwrap();
-    let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    if output.status.success() {
-        Ok(out)
-    } else {
-        Err(format!("{out}{err}"))
-    }
-}
 
 /// Argo Rollouts as its installation leaves it, as far as the page changes it.
 async fn argo_rollouts(space: &Space) {
@@ -60,9 +30,10 @@ async fn the_page_works_as_it_is_written() {
         let _operator = space.answering().await;
         let _certified = space.rollouts().await;
         argo_rollouts(space).await;
-        let [start, watch, ask] = blocks().try_into().expect("the page has three blocks");
+        let page = include_str!("../../docs/argo-rollouts.md");
+        let [start, watch, ask] = blocks(page, "sh").try_into().expect("the page has three blocks");
 
-        println!("{}", shell(space, start).await.unwrap());
+        println!("{}", space.shell(start).await.unwrap());
         let read = [
             "get",
             "deployment",
@@ -82,10 +53,10 @@ async fn the_page_works_as_it_is_written() {
         assert_eq!(container["volumeMounts"][0]["mountPath"], "/etc/tollgate");
         assert_eq!(volume["configMap"]["name"], "tollgate-ca");
         let trusted = "kubectl -n argo-rollouts get configmap tollgate-ca -o jsonpath='{.data.ca\\.crt}'";
-        let trusted = shell(space, trusted).await.unwrap();
+        let trusted = space.shell(trusted).await.unwrap();
         assert!(trusted.starts_with("-----BEGIN CERTIFICATE-----"), "{trusted}");
 
-        shell(space, watch).await.unwrap();
+        space.shell(watch).await.unwrap();
 
         let (_, arguments) = ask.split_once(" -- ").expect("the page runs curl in a pod");
         let here = arguments
@@ -97,7 +68,7 @@ async fn the_page_works_as_it_is_written() {
         );
         // The token comes a moment after its Secret.
         let answer = eventually("Tollgate knows who asks", PATIENCE, async || {
-            let said = shell(space, &format!("curl {here}")).await?;
+            let said = space.shell(&format!("curl {here}")).await?;
             if said.trim_end().ends_with("\n401") {
                 Err(said)
             } else {

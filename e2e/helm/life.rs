@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use serde_json::{Value, json};
-use tokio::process::Command;
 
 use super::watched::by_prometheus;
 use super::{HOME, helm, ours, until_led};
@@ -13,6 +12,7 @@ use crate::core::at_weight;
 use crate::core::endings::left_paused_behind;
 use crate::core::passing::{nothing_is_left, promoted};
 use crate::support::objects::{image, with};
+use crate::support::page::blocks;
 use crate::support::setting;
 use crate::support::space::{Space, real};
 
@@ -246,19 +246,10 @@ async fn taken_away_and_cleared_by_hand(space: &Space, route: &Value) {
     at_weight(space, 25).await;
     space.the("ReleaseGate", "checkout").await;
 
-    let written = space.logs.join("route.yaml");
-    std::fs::write(written, space.route().to_string()).unwrap();
-    for line in by_hand() {
-        let line = line.replace("shop", &space.name);
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &line]).current_dir(&space.logs).kill_on_drop(true);
-        let output = shell.output().await.unwrap();
-        assert!(
-            output.status.success(),
-            "{line}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
+    std::fs::write(space.desk().join("route.yaml"), space.route().to_string()).unwrap();
+    let by_hand = blocks(super::PAGE, "sh").pop().unwrap();
+    assert!(by_hand.contains("finalizers"), "{by_hand}");
+    space.shell(by_hand).await.unwrap();
     let after = space.the("HTTPRoute", "checkout").await;
     assert_eq!(after["spec"], route["spec"], "the route is the team's");
     nothing_is_left(space).await;
@@ -268,14 +259,4 @@ async fn taken_away_and_cleared_by_hand(space: &Space, route: &Value) {
         (&Value::Null, &json!(true))
     );
     assert_eq!(space.asked_for().await, [image("v3")], "not rolled out");
-}
-
-/// The commands of the page for an operator that is gone.
-fn by_hand() -> Vec<String> {
-    let page = include_str!("../../docs/install.md");
-    let section = page.split("### With an operator that is gone for good").nth(1).unwrap();
-    let block = section.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
-    let lines: Vec<String> = block.lines().map(str::to_owned).collect();
-    assert!(lines.len() > 5, "{lines:?}");
-    lines
 }

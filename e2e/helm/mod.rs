@@ -2,6 +2,7 @@
 
 mod chart;
 mod life;
+mod page;
 mod watched;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,9 @@ use serde_json::Value;
 use crate::support::helm::Said;
 use crate::support::space::Space;
 use crate::support::{PATIENCE, eventually};
+
+/// The page about it.
+const PAGE: &str = include_str!("../../docs/install.md");
 
 /// Where the operator lives.
 const HOME: &str = "tollgate-system";

@@ -1,10 +1,11 @@
 //! The real Helm.
 
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::process::Command;
 
-use super::{directory, setting};
+use super::setting;
 
 /// What Helm said.
 pub struct Said {
@@ -22,14 +23,22 @@ impl Said {
     }
 }
 
+/// Where the program is, in suites that bring it.
+pub fn directory() -> Option<PathBuf> {
+    let program = std::env::var("TOLLGATE_E2E_HELM").ok()?;
+    Path::new(&program).parent().map(Path::to_owned)
+}
+
+/// The environment that gives Helm a home of its own.
+pub fn home() -> [(&'static str, PathBuf); 3] {
+    let home = super::directory("TOLLGATE_E2E_LOGS").join("helm-home");
+    ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"].map(|name| (name, home.join(name)))
+}
+
 /// Runs Helm in a namespace, with a home of its own.
 pub async fn helm(namespace: &str, arguments: &[&str]) -> Said {
-    let home = directory("TOLLGATE_E2E_LOGS").join("helm-home");
-    let mut command = Command::new(setting("TOLLGATE_E2E_HELM"));
-    for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
-        command.env(name, home.join(name));
-    }
-    let output = command
+    let output = Command::new(setting("TOLLGATE_E2E_HELM"))
+        .envs(home())
         .args(["--namespace", namespace])
         .args(arguments)
         .stdin(Stdio::null())

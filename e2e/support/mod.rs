@@ -5,6 +5,7 @@ pub mod kubectl;
 pub mod lens;
 pub mod objects;
 pub mod operator;
+pub mod page;
 pub mod space;
 pub mod world;
 

@@ -30,22 +30,31 @@ pub struct Space {
 
 /// Tells a scenario in a namespace of its own, with kubelet, gateway and traffic played.
 pub async fn played(name: &str, body: impl AsyncFnOnce(&Space)) {
-    let mut space = Space::new(name).await;
+    let mut space = Space::new(own(name)).await;
     space.world = Some(World::start(&space).await);
     space.tell(body).await;
 }
 
 /// Tells a scenario in a namespace of its own, on a cluster that has everything.
 pub async fn real(name: &str, body: impl AsyncFnOnce(&Space)) {
-    Space::new(name).await.tell(body).await;
+    Space::new(own(name)).await.tell(body).await;
+}
+
+/// The same in the very namespace that a page names, which no other scenario may use.
+pub async fn real_in(name: &str, body: impl AsyncFnOnce(&Space)) {
+    Space::new(name.to_owned()).await.tell(body).await;
+}
+
+/// A name that no other run has.
+fn own(name: &str) -> String {
+    format!("{name}-{}", std::process::id() % 10_000)
 }
 
 impl Space {
-    async fn new(name: &str) -> Self {
+    async fn new(name: String) -> Self {
         let client = Client::try_default()
             .await
             .expect("a cluster: these tests are started by e2e/run");
-        let name = format!("{name}-{}", std::process::id() % 10_000);
         let logs = directory("TOLLGATE_E2E_LOGS").join(&name);
         std::fs::create_dir_all(&logs).unwrap();
         let space = Self {
@@ -227,6 +236,11 @@ impl Space {
     pub async fn team(&self, replicas: u32) {
         self.apply(&objects::source(&self.name, &setting("TOLLGATE_E2E_PROMETHEUS")))
             .await;
+        self.serving(replicas).await;
+    }
+
+    /// The team's objects as they are on a cluster without Tollgate, all of it running.
+    pub async fn serving(&self, replicas: u32) {
         self.apply(&objects::service()).await;
         self.apply(&self.route()).await;
         self.apply(&objects::deployment("v1", replicas)).await;
