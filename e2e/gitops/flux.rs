@@ -5,6 +5,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
+use crate::support::page::blocks;
 use crate::support::setting;
 use crate::support::space::Space;
 
@@ -18,11 +19,7 @@ pub fn health_checks() -> Value {
 
 /// The YAML of the page about these tools that begins with this line.
 pub fn of_the_page(first: &str) -> Value {
-    let page = include_str!("../../docs/gitops.md");
-    let blocks = page
-        .split("```yaml\n")
-        .skip(1)
-        .filter_map(|rest| rest.split("```").next());
+    let blocks = blocks(super::PAGE, "yaml").into_iter();
     let mut found: Vec<_> = blocks.filter(|block| block.starts_with(first)).collect();
     assert_eq!(found.len(), 1, "one block of the page begins with {first}");
     serde_saphyr::from_str(found.remove(0)).unwrap()

@@ -4,8 +4,8 @@
 
 mod charts;
 mod flux;
-
 mod kustomization;
+mod settings;
 mod source;
 mod waves;
 
@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 use crate::support::objects::{self, deployment, with};
 use crate::support::setting;
 use crate::support::space::Space;
+
+/// The page about these tools.
+const PAGE: &str = include_str!("../../docs/gitops.md");
 
 /// What the team keeps in git: its objects and their gate.
 fn manifests(space: &Space, tag: &str, gate: &Value) -> Vec<Value> {
