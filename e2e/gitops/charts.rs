@@ -11,7 +11,7 @@ use super::{adopted, evidence, is_as_written, manifests};
 use crate::core::passing::{promoted, promoted_after};
 use crate::core::{at_weight, lingering};
 use crate::support::helm::{Said, helm};
-use crate::support::objects::{image, with};
+use crate::support::objects::{deployment, image, with};
 use crate::support::space::{Space, played};
 
 const KIND: &str = "HelmRelease";
@@ -163,10 +163,10 @@ async fn a_newer_chart_in_mid_release_supersedes_it() {
     .await;
 }
 
-/// A HelmRelease of the chart, which Flux installs.
-async fn released(space: &Space, git: &Source, spec: &Value) -> Value {
+/// A HelmRelease of the chart, with what else it brings, which Flux installs.
+async fn released(space: &Space, git: &Source, spec: &Value, more: &[Value]) -> Value {
     evidence(space).await;
-    let chart = chart(space, &manifests(space, "v1", &lingering(space)));
+    let chart = chart(space, &[&manifests(space, "v1", &lingering(space)), more].concat());
     git.publish_chart(space, "0.1.0", &chart).await;
     space.apply(&helm_release(spec, "v1")).await;
     adopted(space).await;
@@ -196,7 +196,7 @@ async fn a_helm_release_as_the_page_says_is_done_at_once_and_corrects_no_drift_t
             page["spec"].clone(),
             &json!({"interval": "10s", "chartRef": {"kind": "OCIRepository", "name": "git"}}),
         );
-        let written = released(space, &git, &spec).await;
+        let written = released(space, &git, &spec, &[]).await;
         space.apply(&helm_release(&spec, "v2")).await;
         space
             .until_flux("Flux is done at once", KIND, "True", "UpgradeSucceeded")
@@ -227,6 +227,53 @@ async fn a_helm_release_as_the_page_says_is_done_at_once_and_corrects_no_drift_t
         assert_eq!(
             history[0]["version"], 2,
             "one upgrade and nothing after it: {history:?}"
+        );
+    })
+    .await;
+}
+
+/// Another Deployment of the chart, without a gate, whose new pods have to last a while: so long Flux waits,
+/// and by then it sees the release in flight. (Without it Flux may be done before the operator has noticed.)
+fn worker() -> Value {
+    let labels = json!({"app": "worker"});
+    let own = json!({
+        "metadata": {"name": "worker"},
+        "spec": {"minReadySeconds": 15, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}}},
+    });
+    with(deployment("v1", 1), &own)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flux_that_waits_for_a_release_in_flight_and_remediates_rolls_it_back() {
+    played("hr-back", async |space| {
+        let git = Source::start().await;
+        let _flux = space.helm_controller();
+        let _operator = space.operator().await;
+        let spec = json!({"timeout": "45s", "upgrade": {"remediation": {"retries": 0, "remediateLastFailure": true}}});
+        let written = released(space, &git, &spec, &[worker()]).await;
+        space.apply(&helm_release(&spec, "v2")).await;
+        at_weight(space, 25).await;
+        let said = space
+            .until_flux("Flux has rolled back", KIND, "False", "RollbackSucceeded")
+            .await;
+        println!("{said}");
+        returned(space, &written).await;
+        let live = space.the(KIND, "checkout").await;
+        let failed = &live["status"]["history"][1];
+        assert_eq!(
+            (&failed["version"], &failed["status"]),
+            (&json!(2), &json!("failed")),
+            "{live}"
+        );
+        let events = space.list("Event").await;
+        // After its first line an event has Helm's log.
+        let notes = events.iter().filter_map(|event| event["note"].as_str()?.lines().next());
+        let gave_up: Vec<_> = notes.filter(|note| note.contains("timeout waiting for")).collect();
+        println!("{gave_up:?}");
+        let gate = format!("[ReleaseGate/{}/checkout status: 'InProgress']", space.name);
+        assert!(
+            gave_up.iter().all(|note| note.ends_with(&gate)) && !gave_up.is_empty(),
+            "it waited for the gate and nothing else: {gave_up:?}"
         );
     })
     .await;

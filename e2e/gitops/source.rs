@@ -132,7 +132,8 @@ pub fn chart(space: &Space, manifests: &[Value]) -> std::path::PathBuf {
     .unwrap();
     std::fs::write(chart.join("values.yaml"), "tag: v1\n").unwrap();
     for manifest in manifests {
-        let name = format!("{}.yaml", manifest["kind"].as_str().unwrap());
+        let [kind, name] = [&manifest["kind"], &manifest["metadata"]["name"]].map(|field| field.as_str().unwrap());
+        let name = format!("{kind}-{name}.yaml");
         let text = manifest.to_string().replace(&image("v1"), &image("{{ .Values.tag }}"));
         std::fs::write(chart.join("templates").join(name), text).unwrap();
     }
