@@ -81,6 +81,14 @@ async fn the_page_works_as_it_is_written() {
         let body: serde_json::Value = serde_json::from_str(body).unwrap();
         assert!(body["error"].is_string(), "{body}");
         println!("{answer}");
+        let timed = here.replace("%{http_code}", "%{time_total}");
+        let answer = space.shell(&format!("curl {timed}")).await.unwrap();
+        let (_, seconds) = answer.trim_end().rsplit_once('\n').unwrap();
+        println!("answered in {seconds} s");
+        assert!(
+            seconds.parse::<f64>().unwrap() < 0.5,
+            "{seconds} s with a new TLS connection"
+        );
 
         let delete = ["delete", "namespace", "argo-rollouts", "--wait=false"];
         space.kubectl(&delete, None).await.expect_ok();
