@@ -81,6 +81,15 @@ fn waits(state: &Value) -> bool {
     state["phase"] == "Running" && state["message"].as_str().unwrap().contains("healthy")
 }
 
+/// The fields of a route's spec in which Argo CD sees no difference, told to ignore what `tollgate` manages.
+fn ignored(route: &Value) -> Vec<&String> {
+    let entries = route["metadata"]["managedFields"].as_array().into_iter().flatten();
+    let ours = entries.filter(|entry| entry["manager"] == "tollgate");
+    ours.filter_map(|entry| entry["fieldsV1"]["f:spec"].as_object())
+        .flat_map(|fields| fields.keys())
+        .collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sync_wave_behind_a_gate_waits_in_flight_and_goes_on_at_rest() {
     played("waves", async |space| {
@@ -98,12 +107,16 @@ async fn a_sync_wave_behind_a_gate_waits_in_flight_and_goes_on_at_rest() {
         let state = second.until("it waits", waits).await;
         at_weight(space, 25).await;
         println!("{state}");
+        let route = space.the("HTTPRoute", "checkout").await;
+        assert_eq!(ignored(&route), ["f:rules"], "the split in flight, and nothing else");
         assert_eq!(came(space).await, "v1", "what comes after the release has not come");
         space.ask("Promote").await;
         promoted(space, "v2").await;
         second.until("it goes on", |state| state["phase"] == "Succeeded").await;
         assert_eq!(came(space).await, "v2");
         is_as_written(space, &written).await;
+        let route = space.the("HTTPRoute", "checkout").await;
+        assert!(ignored(&route).is_empty(), "every difference is shown at rest: {route}");
     })
     .await;
 }
