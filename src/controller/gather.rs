@@ -76,14 +76,13 @@ impl Subject<'_> {
 /// When the API server does not answer: then nothing is known, and nothing is done.
 pub async fn gather(context: &Context, subject: &Subject<'_>) -> Result<Facts, Error> {
     let workload = workload(context, subject).await?;
-    let begins = subject.state.attempt.is_some()
-        || workload
-            .as_ref()
-            .is_some_and(|workload| workload.spec.revision != subject.state.proven);
+    let suspended = subject.gate.spec.suspend;
+    let changed = |workload: &Arc<Workload>| workload.spec.revision != subject.state.proven;
+    let begins = subject.state.attempt.is_some() || !suspended && workload.as_ref().is_some_and(changed);
     let (routes, preflight) = tokio::try_join!(routes(context, subject, begins), blocked(context, subject))?;
     Ok(Facts {
         leader: context.leadership.may_raise(tokio::time::Instant::now()),
-        suspended: subject.gate.spec.suspend,
+        suspended,
         deleted: subject.gate.metadata.deletion_timestamp.is_some(),
         routes,
         canary: canary_fact(context, subject, workload.as_deref()),
