@@ -23,6 +23,7 @@ pub mod endings;
 mod git;
 mod obstacles;
 pub mod passing;
+mod pods;
 mod replicas;
 mod rules;
 

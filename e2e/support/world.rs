@@ -1,5 +1,6 @@
 //! Kubelet, gateway and traffic of one namespace, played: pods become ready, routes are programmed,
-//! and requests are shared out by the weights of the route and counted as Traefik counts them.
+//! requests are shared out by the weights of the route and counted as Traefik counts them, and restarts
+//! as kube-state-metrics does.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
@@ -52,6 +53,10 @@ struct State {
     unprogrammed: BTreeSet<String>,
     /// Whether the gateway has metrics.
     visible: bool,
+    /// How often a second each of the canary's pods is started again.
+    crashes: f64,
+    /// How often each pod was.
+    restarts: BTreeMap<String, f64>,
 }
 
 impl World {
@@ -69,6 +74,8 @@ impl World {
             down: BTreeSet::new(),
             unprogrammed: BTreeSet::new(),
             visible: true,
+            crashes: 0.0,
+            restarts: BTreeMap::new(),
         }));
         let mut tasks = JoinSet::new();
         tasks.spawn(kubelet(space.api("Pod"), Arc::clone(&shared)));
@@ -109,6 +116,11 @@ impl World {
             state.errors.values_mut().for_each(|errors| *errors = share);
             state.chance = Some(Pcg64::seed_from_u64(u64::try_from(seed).unwrap()));
         });
+    }
+
+    /// The canary's pods crash so often a second from now on, and are started again.
+    pub fn canary_crashes(&self, often: f64) {
+        self.change(|state| state.crashes = often);
     }
 
     /// Requests a second from now on.
@@ -226,8 +238,12 @@ impl State {
         self.routes.insert(name, route);
     }
 
-    /// Shares out the requests of so many seconds.
+    /// Shares out the requests of so many seconds, and starts pods again.
     fn pass(&mut self, seconds: f64) {
+        for (pod, canary) in &self.ready {
+            let crashes = if *canary { self.crashes } else { 0.0 };
+            *self.restarts.entry(pod.clone()).or_default() += crashes * seconds;
+        }
         let serves = |canary: bool| self.ready.values().any(|role| *role == canary);
         let (stable, canary) = (serves(false), serves(true));
         if !stable && self.counts.is_empty() {
@@ -278,6 +294,13 @@ impl State {
                 "traefik_service_requests_total{{code=\"{code}\",method=\"GET\",protocol=\"http\",service=\"{name}\"}} {count}"
             )
             .unwrap();
+        }
+        // as kube-state-metrics tells of the pods that are there
+        page.push_str("# TYPE kube_pod_container_status_restarts_total counter\n");
+        for (pod, restarts) in self.restarts.iter().filter(|(pod, _)| self.ready.contains_key(*pod)) {
+            let (namespace, restarts) = (&self.space, restarts.floor());
+            let labels = format!("namespace=\"{namespace}\",pod=\"{pod}\",container=\"checkout\"");
+            writeln!(page, "kube_pod_container_status_restarts_total{{{labels}}} {restarts}").unwrap();
         }
         page
     }
