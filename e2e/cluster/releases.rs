@@ -53,9 +53,7 @@ async fn a_bad_release_is_aborted_with_numbers_in_a_moment() {
         let seen = load.stop().await;
 
         assert_eq!(status["attempt"]["why"], "Harm", "{status}");
-        let name = status["analysis"]["name"].as_str().unwrap();
-        let analysis = space.the("CanaryAnalysis", name).await;
-        let last = analysis["status"]["decisions"].as_array().unwrap().last().unwrap();
+        let last = space.last_decision(&status).await;
         println!("{}", last["rule"]);
         assert!(last["rule"].as_str().unwrap().contains(char::is_numeric), "{last}");
         let (aborts, took) = abort_seconds(&operator.metrics().await);

@@ -134,9 +134,7 @@ async fn a_bad_release_is_aborted_on_the_numbers_and_never_rolls_out() {
         );
         let after = space.the("HTTPRoute", "checkout").await;
         assert_eq!(after["spec"], route["spec"], "the route is the team's again");
-        let name = status["analysis"]["name"].as_str().unwrap();
-        let analysis = space.the("CanaryAnalysis", name).await;
-        let last = analysis["status"]["decisions"].as_array().unwrap().last().unwrap();
+        let last = space.last_decision(&status).await;
         assert_eq!((&last["outcome"], &last["to"]), (&json!("Abort"), &json!(0)), "{last}");
         assert!(
             last["rule"].as_str().unwrap().contains(char::is_numeric),

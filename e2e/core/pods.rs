@@ -23,9 +23,7 @@ async fn a_canary_that_crashes_again_and_again_is_aborted_although_no_more_reque
         let status = rejected(space).await;
 
         assert_eq!(status["attempt"]["why"], "Harm", "{status}");
-        let name = status["analysis"]["name"].as_str().unwrap();
-        let analysis = space.the("CanaryAnalysis", name).await;
-        let last = analysis["status"]["decisions"].as_array().unwrap().last().unwrap();
+        let last = space.last_decision(&status).await;
         let rule = last["rule"].as_str().unwrap();
         println!("{rule}");
         assert!(

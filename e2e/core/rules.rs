@@ -33,9 +33,7 @@ async fn a_rule_of_the_team_aborts_by_its_name_and_numbers() {
         let status = rejected(space).await;
 
         assert_eq!(status["attempt"]["why"], "RuleAborts", "{status}");
-        let name = status["analysis"]["name"].as_str().unwrap();
-        let analysis = space.the("CanaryAnalysis", name).await;
-        let last = analysis["status"]["decisions"].as_array().unwrap().last().unwrap();
+        let last = space.last_decision(&status).await;
         assert_eq!((&last["outcome"], &last["to"]), (&json!("Abort"), &json!(0)), "{last}");
         let says = format!("rule surely-worse says abort: {text}, as errors: lower ");
         let rule = last["rule"].as_str().unwrap();

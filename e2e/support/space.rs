@@ -150,6 +150,14 @@ impl Space {
             .unwrap_or_else(|| panic!("there is no {kind} {name}"))
     }
 
+    /// The newest decision in the record of the release that a gate's status names.
+    pub async fn last_decision(&self, status: &Value) -> Value {
+        let name = status["analysis"]["name"].as_str().expect("a record");
+        let analysis = self.the("CanaryAnalysis", name).await;
+        let decisions = analysis["status"]["decisions"].as_array();
+        decisions.and_then(|all| all.last()).expect("a decision").clone()
+    }
+
     pub async fn list(&self, kind: &str) -> Vec<Value> {
         let found = self.api(kind).list(&ListParams::default()).await;
         let items = found.map(|list| list.items).unwrap_or_default();

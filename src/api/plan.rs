@@ -202,10 +202,10 @@ impl Terms<'_> {
             let accepted = "at least one metric that is no gauge: a guard proves nothing";
             return Err(Invalid::new("spec.analysis.metrics", "gauges only", accepted));
         }
-        let mut requests = metrics
+        let none_counts_requests = metrics
             .iter()
-            .filter(|metric| metric.ratio.is_some() || metric.histogram.is_some());
-        if self.analysis.sample_ratio.is_some() && requests.next().is_none() {
+            .all(|metric| metric.ratio.is_none() && metric.histogram.is_none());
+        if self.analysis.sample_ratio.is_some() && none_counts_requests {
             let accepted = "absent: it compares requests, and needs a metric that counts them, a ratio or a histogram";
             return Err(Invalid::new("spec.analysis.sampleRatio", "present", accepted));
         }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use crate::decision::{Judged, Millis, Stage, State};
+use crate::decision::{Attempt, Judged, Millis, Stage, State};
 use crate::sources::{Answer, Subscription};
 use crate::trial::Trial;
 
@@ -50,6 +50,13 @@ impl Docket {
             heard: None,
             saved,
             waiting: None,
+        }
+    }
+
+    /// Goes on to the step that the attempt is at.
+    fn go_on(&mut self, attempt: &Attempt) {
+        if let Stage::Stepping(step) = attempt.stage {
+            self.trial.begin_step(step, attempt.since);
         }
     }
 }
@@ -125,8 +132,8 @@ impl Judge {
         let docket = dockets
             .get_mut(key)
             .filter(|docket| docket.trial.epoch == attempt.epoch);
-        if let (Some(docket), Stage::Stepping(step)) = (docket, attempt.stage) {
-            docket.trial.begin_step(step, attempt.since);
+        if let Some(docket) = docket {
+            docket.go_on(attempt);
         }
     }
 
@@ -135,13 +142,9 @@ impl Judge {
         let Some(attempt) = &state.attempt else {
             return self.dismiss(&subject.key);
         };
-        let step = match attempt.stage {
-            Stage::Preparing => None,
-            Stage::Stepping(step) => Some(step),
-            Stage::HandingOver | Stage::Restoring | Stage::Aborting(_) | Stage::Rejected(_) => {
-                return self.dismiss(&subject.key);
-            }
-        };
+        if !matches!(attempt.stage, Stage::Preparing | Stage::Stepping(_)) {
+            return self.dismiss(&subject.key);
+        }
         let mut dockets = self.locked();
         if dockets
             .get(&subject.key)
@@ -162,8 +165,8 @@ impl Judge {
                 }
             };
         }
-        if let (Some(docket), Some(step)) = (dockets.get_mut(&subject.key), step) {
-            docket.trial.begin_step(step, attempt.since);
+        if let Some(docket) = dockets.get_mut(&subject.key) {
+            docket.go_on(attempt);
         }
     }
 
@@ -258,7 +261,7 @@ mod tests {
 
     use super::*;
     use crate::api::CanaryAnalysisSpec;
-    use crate::decision::{Arm, Attempt, Evidence, Revision, Tick};
+    use crate::decision::{Arm, Evidence, Revision, Tick};
 
     const BEGIN: Millis = Millis::from_secs(1_000_000);
 
