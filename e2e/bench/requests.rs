@@ -61,6 +61,8 @@ pub struct What {
 pub struct Request {
     /// When it was received.
     pub at: SystemTime,
+    /// When it was answered.
+    pub answered: SystemTime,
     /// What it was.
     pub what: What,
     /// The namespace it was about.
@@ -97,12 +99,15 @@ impl AuditLog {
             .collect()
     }
 
-    /// When Prometheus answered a query.
-    pub fn queries(&self) -> Vec<SystemTime> {
+    /// The queries that Prometheus answered, and when.
+    pub fn queries(&self) -> Vec<(SystemTime, String)> {
         let text = std::fs::read_to_string(&self.queries).unwrap_or_default();
         let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         lines
-            .filter_map(|line| line["ts"].as_str().or(line["time"].as_str()).map(time))
+            .filter_map(|line| {
+                let at = line["ts"].as_str().or(line["time"].as_str()).map(time)?;
+                Some((at, line["params"]["query"].as_str()?.to_owned()))
+            })
             .collect()
     }
 }
@@ -132,6 +137,7 @@ fn request(line: &Value) -> Option<Request> {
     let slash = if part.is_empty() { "" } else { "/" };
     Some(Request {
         at: time(line["requestReceivedTimestamp"].as_str()?),
+        answered: time(line["stageTimestamp"].as_str()?),
         what: What {
             kind,
             verb: verb.to_owned(),
