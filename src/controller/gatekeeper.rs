@@ -25,16 +25,29 @@ const RESYNC: Duration = Duration::from_secs(600);
 /// Tries an abort again this soon: everybody waits for weight 0.
 const URGENT: Duration = Duration::from_millis(500);
 
+/// Looks again this soon while the machine is moving.
+const SETTLING: Duration = Duration::from_millis(1);
+
+/// Looks again before anything else: a release has begun and is to be prepared.
+const AT_ONCE: Duration = Duration::ZERO;
+
 /// Looks again this soon after a conflict.
 const CONFLICT: Duration = Duration::from_millis(50);
 
-/// One pass.
+/// One pass; two where a release begins. It is prepared before others begin, so that of a hundred at
+/// once the first need not wait for the last.
 ///
 /// # Errors
 /// When the pass could not be finished; [`on_error`] says when to try again.
 pub async fn reconcile(guarded: Arc<Gate>, context: Arc<Context>) -> Result<Action, Error> {
     match &guarded.0 {
-        Ok(gate) => pass(gate, &context).await,
+        Ok(gate) => {
+            let next = pass(gate, &context).await?;
+            if next == Action::requeue(AT_ONCE) {
+                return pass(gate, &context).await;
+            }
+            Ok(next)
+        }
         Err(invalid) => {
             let key = GateKey {
                 namespace: invalid.metadata.namespace.clone().unwrap_or_default(),
@@ -119,7 +132,12 @@ fn recall(context: &Context, subject: &Subject<'_>, facts: &Facts) {
 async fn perform(context: &Context, subject: &Subject<'_>, facts: &Facts, decision: &Decision) -> Result<(), Error> {
     let uid = subject.gate.uid().unwrap_or_default();
     let urgent = decision.outcome == Outcome::Abort;
-    context.memory.update(&subject.key, &uid, |known| known.urgent = urgent);
+    let steps = matches!(stage(&subject.state), Some(Stage::Stepping(_)));
+    context.memory.update(&subject.key, &uid, |known| {
+        known.urgent = urgent;
+        // The canary stands; should it have to be made again, it is read again.
+        known.built = known.built.take().filter(|_| !steps);
+    });
     let heard = context.judge.heard(&subject.key);
     let paused = context.judge.pause(&subject.key);
     for effect in &decision.effects {
@@ -205,15 +223,22 @@ async fn stalled(context: &Context, gate: &ReleaseGate, key: &GateKey, message: 
     Ok(Action::await_change())
 }
 
-/// When to look again: at once while the machine is moving, at its wake time, or at the resync.
+fn stage(state: &State) -> Option<Stage> {
+    state.attempt.as_ref().map(|attempt| attempt.stage)
+}
+
+/// When to look again: soon while the machine is moving, at its wake time, or at the resync.
 fn next(subject: &Subject<'_>, decision: &Decision, now: Millis) -> Action {
+    if subject.state.attempt.is_none() && decision.state.attempt.is_some() {
+        return Action::requeue(AT_ONCE);
+    }
     let moved = decision.state != subject.state;
     let settling = matches!(
-        decision.state.attempt.as_ref().map(|attempt| attempt.stage),
+        stage(&decision.state),
         None | Some(Stage::Preparing | Stage::HandingOver | Stage::Rejected(_))
     );
     if moved && settling {
-        return Action::requeue(Duration::from_millis(1));
+        return Action::requeue(SETTLING);
     }
     if decision.reason == Reason::WorkloadMissing || decision.reason == Reason::NotRolledOut {
         return Action::requeue(Duration::from_secs(5));

@@ -22,9 +22,10 @@ use super::memory::GateKey;
 use super::objects::Gate;
 use super::watch::{RouteKey, Workload, prune};
 
-/// Passes at the same time. Each waits for the API server most of its time; with more of them than
-/// this a hundred releases that move at one moment only hinder each other there.
-const CONCURRENCY: u16 = 64;
+/// Passes at the same time. Each waits for the API server most of its time. With fewer than a turn of
+/// a hundred releases has, the last raise waits for the first; with more, releases that begin at one
+/// moment hinder each other at the API server, and the first is no sooner than the last.
+const CONCURRENCY: u16 = 32;
 
 /// A watch that says nothing for so long is opened anew, so that a dead connection is noticed.
 const WATCH: u32 = 60;
