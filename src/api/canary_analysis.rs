@@ -96,6 +96,11 @@ pub struct CanaryAnalysisSpec {
     #[serde(default = "scrape_seconds")]
     #[schemars(range(min = 1, max = 300))]
     pub scrape_seconds: i64,
+    /// How long after multiples of intervalSeconds its ticks end, in milliseconds. Releases are looked at
+    /// in turns, so that those which begin together do not all move at the same moment. 0 by default.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 300_000))]
+    pub offset_milliseconds: i64,
     /// SHA-256 of the canonical JSON of steps, analysis, policy, canary and deadlines.
     #[serde(default)]
     #[schemars(length(max = 64))]

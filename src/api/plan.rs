@@ -338,6 +338,7 @@ mod tests {
             analysis: gate.spec.analysis.clone(),
             interval_seconds: DEFAULT_INTERVAL,
             scrape_seconds: DEFAULT_SCRAPE,
+            offset_milliseconds: 0,
             policy: gate.spec.policy.clone(),
             canary: gate.spec.canary.clone(),
             deadlines: gate.spec.deadlines.clone(),

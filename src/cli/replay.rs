@@ -207,7 +207,8 @@ impl Args {
         for later in 0..self.starts(&policy, &recording) {
             let mut script = script.clone();
             script.span.0 = script.span.0 + Millis::from_secs(later * i64::from(policy.connection.interval_seconds));
-            let mut plane = Plane::over(policy.connection.clone(), Arc::clone(&recording));
+            let offset = Millis(policy.spec.offset_milliseconds);
+            let mut plane = Plane::over(policy.connection.clone(), Arc::clone(&recording), offset);
             let told = tell(&script, &mut plane).await?;
             let begun = script.span.0;
             let agreed = |told: &Told| told.agreement.map_or(0, |agreement| agreement.agreed);
@@ -310,6 +311,7 @@ impl Args {
             frozen::draft(gate, asked, (&revision, epoch, 0)).map_err(|error| Trouble::Usage(error.to_string()))?;
         if let Some(spec) = of {
             draft.spec.target = spec.target.clone();
+            draft.spec.offset_milliseconds = spec.offset_milliseconds;
         }
         let namespace = gate.namespace().unwrap_or_else(|| self.namespace.clone());
         Ok(Policy {

@@ -25,6 +25,7 @@ use crate::trial::Trial;
 use super::context::{Context, Error};
 use super::course::{self, Trialled};
 use super::crash::Write;
+use super::judge::Turn;
 use super::memory::GateKey;
 use super::objects;
 use super::run::{self, Scope, Watched};
@@ -309,7 +310,11 @@ fn attend(
             ..spec.clone()
         };
         let opened = Trial::open((&key.namespace, &key.name), &resolved, saved)?;
-        Ok((opened, source.to_owned()))
+        let turn = Turn {
+            source: source.to_owned(),
+            offset: Millis(spec.offset_milliseconds),
+        };
+        Ok((opened, turn))
     })
 }
 

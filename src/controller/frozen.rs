@@ -6,7 +6,7 @@ use kube::{Api, Resource, ResourceExt};
 use crate::api::{
     Analysis, Arms, CanaryAnalysis, CanaryAnalysisSpec, DecisionEntry, GateRef, Invalid, ReleaseGate, labels,
 };
-use crate::decision::{Attempt, Plan, Record, Revision};
+use crate::decision::{Attempt, Millis, Plan, Record, Revision};
 use crate::routers::canary_service;
 use crate::trial;
 
@@ -79,6 +79,7 @@ pub fn draft(
         deadlines: gate.spec.deadlines.clone(),
         interval_seconds: asked.interval,
         scrape_seconds: asked.scrape,
+        offset_milliseconds: 0,
         policy_hash: String::new(),
     }
     .sealed();
@@ -125,6 +126,10 @@ pub async fn freeze(
     )
     .map_err(|error| Error::Refused(error.to_string()))?;
     draft.spec.commit = context.commit(gate, &attempt.revision);
+    draft.spec.offset_milliseconds = context
+        .judge
+        .next_offset(Millis::from_secs(draft.spec.interval_seconds))
+        .0;
     let name = name(&gate.name_any(), attempt.epoch);
     let mut object = CanaryAnalysis::new(&name, draft.spec);
     object.metadata = ObjectMeta {

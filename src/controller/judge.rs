@@ -4,6 +4,7 @@
 //! the gatekeeper for each release that it has something to say about.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -21,9 +22,24 @@ use super::memory::GateKey;
 /// that are not old.
 const SAVE: Millis = Millis::from_secs(60);
 
+/// So many times per interval releases are looked at. A hundred of them that begin together move in
+/// this many groups, for this many times the queries; more of them would be paid for with more
+/// queries than releases.
+const TURNS: i64 = 4;
+
+/// When a release is looked at: all of one turn are read with one query per metric.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Turn {
+    /// The source that is read.
+    pub source: String,
+    /// How long after multiples of its interval.
+    pub offset: Millis,
+}
+
 /// All releases on trial.
 #[derive(Debug)]
 pub struct Judge {
+    turns: AtomicI64,
     dockets: Mutex<HashMap<GateKey, Docket>>,
     wake: mpsc::UnboundedSender<GateKey>,
 }
@@ -32,8 +48,7 @@ pub struct Judge {
 #[derive(Debug)]
 struct Docket {
     trial: Trial,
-    /// The source it is judged by.
-    source: String,
+    turn: Turn,
     /// When the newest tick was counted.
     heard: Option<Instant>,
     /// When its memory was saved last.
@@ -43,10 +58,10 @@ struct Docket {
 }
 
 impl Docket {
-    fn new(trial: Trial, source: String, saved: Millis) -> Self {
+    fn new(trial: Trial, turn: Turn, saved: Millis) -> Self {
         Self {
             trial,
-            source,
+            turn,
             heard: None,
             saved,
             waiting: None,
@@ -90,6 +105,7 @@ impl Judge {
         let (wake, woken) = mpsc::unbounded_channel();
         (
             Self {
+                turns: AtomicI64::new(0),
                 dockets: Mutex::default(),
                 wake,
             },
@@ -156,8 +172,11 @@ impl Judge {
             let gate = (subject.key.namespace.as_str(), subject.key.name.as_str());
             match Trial::open(gate, &frozen.spec, frozen.judge_state.as_deref()) {
                 Ok(trial) => {
-                    let source = context.asked(&frozen.spec.analysis).name;
-                    dockets.insert(subject.key.clone(), Docket::new(trial, source, context.now()))
+                    let turn = Turn {
+                        source: context.asked(&frozen.spec.analysis).name,
+                        offset: Millis(frozen.spec.offset_milliseconds),
+                    };
+                    dockets.insert(subject.key.clone(), Docket::new(trial, turn, context.now()))
                 }
                 Err(error) => {
                     tracing::error!(gate = %subject.key, %error, "the analysis cannot begin");
@@ -171,7 +190,7 @@ impl Judge {
     }
 
     /// Goes on with the trial of an attempt whose traffic somebody else moves, at this step and since
-    /// then; `open` makes the trial, and names its source, when there is none of this attempt.
+    /// then; `open` makes the trial, and says when it is looked at, when there is none of this attempt.
     ///
     /// # Errors
     /// What `open` says.
@@ -179,12 +198,12 @@ impl Judge {
         &self,
         key: &GateKey,
         (epoch, step, since): (i64, usize, Millis),
-        open: impl FnOnce() -> Result<(Trial, String), E>,
+        open: impl FnOnce() -> Result<(Trial, Turn), E>,
     ) -> Result<Option<Judged>, E> {
         let mut dockets = self.locked();
         if dockets.get(key).is_none_or(|docket| docket.trial.epoch != epoch) {
-            let (trial, source) = open()?;
-            dockets.insert(key.clone(), Docket::new(trial, source, since));
+            let (trial, turn) = open()?;
+            dockets.insert(key.clone(), Docket::new(trial, turn, since));
         }
         let Some(docket) = dockets.get_mut(key) else {
             return Ok(None);
@@ -218,20 +237,26 @@ impl Judge {
         }
     }
 
-    /// Names of the sources that releases ask.
-    #[must_use]
-    pub fn sources(&self) -> Vec<String> {
-        let mut names: Vec<_> = self.locked().values().map(|docket| docket.source.clone()).collect();
-        names.sort();
-        names.dedup();
-        names
+    /// The offset of the next release that begins, in an interval of this length.
+    pub fn next_offset(&self, interval: Millis) -> Millis {
+        let turn = self.turns.fetch_add(1, Ordering::Relaxed).rem_euclid(TURNS);
+        Millis(interval.0 * turn / TURNS)
     }
 
-    /// What the releases of a source want to know.
+    /// The turns that releases have now.
     #[must_use]
-    pub fn subscriptions(&self, source: &str) -> Vec<(GateKey, Subscription)> {
+    pub fn turns(&self) -> Vec<Turn> {
+        let mut turns: Vec<_> = self.locked().values().map(|docket| docket.turn.clone()).collect();
+        turns.sort();
+        turns.dedup();
+        turns
+    }
+
+    /// What the releases of a turn want to know.
+    #[must_use]
+    pub fn subscriptions(&self, turn: &Turn) -> Vec<(GateKey, Subscription)> {
         let dockets = self.locked();
-        let asking = dockets.iter().filter(|(_, docket)| docket.source == source);
+        let asking = dockets.iter().filter(|(_, docket)| docket.turn == *turn);
         asking
             .map(|(key, docket)| (key.clone(), docket.trial.subscription.clone()))
             .collect()
@@ -317,11 +342,35 @@ mod tests {
     }
 
     #[test]
+    fn releases_that_begin_together_are_looked_at_in_turns() {
+        let (judge, _woken) = Judge::new();
+        let offsets: Vec<_> = (0..5).map(|_| judge.next_offset(Millis::from_secs(10)).0).collect();
+        assert_eq!(offsets, [0, 2500, 5000, 7500, 0]);
+        let turn = |offset| Turn {
+            source: "default".to_owned(),
+            offset: Millis(offset),
+        };
+        for (name, offset) in [("checkout", 0), ("cart", 2500), ("search", 0)] {
+            let open = || Ok::<_, ()>((trial(), turn(offset)));
+            let key = GateKey::alone("shop", name);
+            judge.attend(&key, (1, 0, BEGIN), open).expect("opened");
+        }
+        assert_eq!(judge.turns(), [turn(0), turn(2500)]);
+        let mut first: Vec<_> = judge.subscriptions(&turn(0)).into_iter().map(|(key, _)| key).collect();
+        first.sort_by(|one, other| one.name.cmp(&other.name));
+        assert_eq!(first, ["checkout", "search"].map(|name| GateKey::alone("shop", name)));
+    }
+
+    #[test]
     fn ticks_that_arrive_while_a_weight_is_written_count_for_the_step_that_they_belong_to() {
         let key = GateKey::alone("shop", "checkout");
         for (written, step, requests) in [(true, 1, 200.0), (false, 0, 300.0)] {
             let (judge, mut woken) = Judge::new();
-            let open = || Ok::<_, ()>((trial(), "default".to_owned()));
+            let turn = Turn {
+                source: "default".to_owned(),
+                offset: Millis(0),
+            };
+            let open = || Ok::<_, ()>((trial(), turn));
             judge.attend(&key, (1, 0, BEGIN), open).expect("opened");
             judge.observe(&key, tick(10));
             assert_eq!(woken.try_recv().ok(), Some(key.clone()));

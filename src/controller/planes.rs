@@ -1,4 +1,5 @@
-//! One task per evidence source: wait for the tick, read it for all releases, hand it to the judge.
+//! One task per evidence source and turn: wait for the tick, read it for all its releases, hand it to
+//! the judge.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -16,20 +17,21 @@ use crate::serve::{Metrics, SourceKind};
 use crate::sources::{Answer, Collected, ConnectionSpec, Plane, SecretRef};
 
 use super::context::{Context, Error, bounded};
+use super::judge::Turn;
 
-/// How often the list of sources in use is looked at.
+/// How often the list of turns is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Runs a task for every source that a release asks, while this process leads.
+/// Runs a task for every turn that a release has, while this process leads.
 pub async fn run(context: Arc<Context>, stop: CancellationToken) {
-    let mut tasks: HashMap<String, tokio::task::JoinHandle<()>> = HashMap::new();
+    let mut tasks: HashMap<Turn, tokio::task::JoinHandle<()>> = HashMap::new();
     while !stop.is_cancelled() {
         tasks.retain(|_, task| !task.is_finished());
-        for source in context.judge.sources() {
-            let asked = source.clone();
+        for turn in context.judge.turns() {
+            let served = turn.clone();
             tasks
-                .entry(source)
-                .or_insert_with(|| tokio::spawn(serve(Arc::clone(&context), asked, stop.clone())));
+                .entry(turn)
+                .or_insert_with(|| tokio::spawn(serve(Arc::clone(&context), served, stop.clone())));
         }
         tokio::select! { () = tokio::time::sleep(LOOK) => {}, () = stop.cancelled() => {} }
     }
@@ -38,15 +40,15 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
     }
 }
 
-/// Reads tick after tick from one source until no release asks it any more.
-async fn serve(context: Arc<Context>, source: String, stop: CancellationToken) {
+/// Reads tick after tick from one source until no release has this turn any more.
+async fn serve(context: Arc<Context>, turn: Turn, stop: CancellationToken) {
     let mut plane: Option<(String, Plane)> = None;
     while !stop.is_cancelled() {
-        let asking = context.judge.subscriptions(&source);
+        let asking = context.judge.subscriptions(&turn);
         if asking.is_empty() {
             return;
         }
-        if let Err(gap) = connect(&context, &source, &mut plane).await {
+        if let Err(gap) = connect(&context, &turn, &mut plane).await {
             for (key, subscription) in &asking {
                 context.judge.observe(key, unanswered(subscription.metrics.len(), &gap));
             }
@@ -56,7 +58,7 @@ async fn serve(context: Arc<Context>, source: String, stop: CancellationToken) {
         let Some((_, plane)) = &mut plane else { return };
         let wait = u64::try_from((plane.next(context.now()) - context.now()).0).unwrap_or(0);
         tokio::select! { () = tokio::time::sleep(Duration::from_millis(wait)) => {}, () = stop.cancelled() => return }
-        let asking = context.judge.subscriptions(&source);
+        let asking = context.judge.subscriptions(&turn);
         let subscriptions: Vec<_> = asking.iter().map(|(_, subscription)| subscription.clone()).collect();
         let collected = plane.collect(context.now(), &subscriptions).await;
         count(&context.metrics, plane);
@@ -104,7 +106,8 @@ async fn save(context: &Context) {
 }
 
 /// Connects to a source, again when its object has changed.
-async fn connect(context: &Context, name: &str, plane: &mut Option<(String, Plane)>) -> Result<(), Gap> {
+async fn connect(context: &Context, turn: &Turn, plane: &mut Option<(String, Plane)>) -> Result<(), Gap> {
+    let name = &turn.source;
     let gap = |kind, detail| Gap { kind, detail };
     let Some(source) = context.sources.get(&ObjectRef::<EvidenceSource>::new(name)) else {
         *plane = None;
@@ -125,7 +128,8 @@ async fn connect(context: &Context, name: &str, plane: &mut Option<(String, Plan
         other => gap(GapKind::Unreachable, other.to_string()),
     })?;
     let client = connection.client(&secrets).map_err(refused)?;
-    let made = Plane::new(connection, client).map_err(|error| gap(GapKind::Unreachable, error.to_string()))?;
+    let made =
+        Plane::new(connection, client, turn.offset).map_err(|error| gap(GapKind::Unreachable, error.to_string()))?;
     *plane = Some((version, made));
     Ok(())
 }
@@ -211,7 +215,7 @@ mod tests {
         }
         let connection: ConnectionSpec = serde_json::from_value(json!({"url": server.uri()})).expect("a connection");
         let client = connection.client(&BTreeMap::new()).expect("a client");
-        let mut plane = Plane::new(connection, client).expect("a plane");
+        let mut plane = Plane::new(connection, client, Millis(0)).expect("a plane");
         let metrics = Metrics::new();
         let now = Millis(jiff::Timestamp::now().as_millisecond());
         for later in [0, 10, 20] {

@@ -48,7 +48,8 @@ pub struct ConnectionSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(max = 63)))]
     pub allowed_namespaces: Vec<String>,
-    /// How often the server is asked, in seconds. Ticks end at multiples of it.
+    /// How often each release is looked at, in seconds. Releases take turns: with many of them the server
+    /// is asked four times as often, about a quarter of them each time.
     #[serde(default = "interval_seconds")]
     #[schemars(range(min = 1, max = 300))]
     pub interval_seconds: u32,

@@ -8,10 +8,10 @@ use wiremock::ResponseTemplate;
 
 use super::metric::RatioPreset;
 use super::stand_in::{
-    CANARY, Held, STABLE, StandIn, T0, arm, conversions, gate, healthy, http_errors, kinds, labels, only, orders,
-    plane, ratio, rising, samples, series, tick,
+    CANARY, Held, STABLE, StandIn, T0, arm, conversions, gate, healthy, http_errors, kinds, labels, later, only,
+    orders, plane, ratio, rising, samples, series, tick,
 };
-use crate::decision::{GapKind, Millis};
+use crate::decision::{Evidence, GapKind, Millis};
 
 #[tokio::test]
 async fn a_healthy_source_gives_the_exact_counts_of_both_arms() {
@@ -44,6 +44,24 @@ async fn a_tick_is_read_once_and_the_next_time_is_told() {
     assert!(next > now);
     assert_eq!(plane.tick(next), Millis((T0 + 10) * 1000));
     assert_eq!(plane.tick(Millis(next.0 - 1)), Millis(T0 * 1000));
+}
+
+#[tokio::test]
+async fn ticks_of_another_turn_end_by_its_offset_later() {
+    let server = healthy().await;
+    let now = server.now(0);
+    for (offset, newest) in [(0, T0 * 1000), (2500, T0 * 1000 - 7500), (7500, T0 * 1000 - 2500)] {
+        let mut plane = later(server.connection(), Millis(offset));
+        assert_eq!(plane.tick(now), Millis(newest), "offset {offset}");
+        let next = plane.next(now);
+        assert_eq!(plane.tick(next), Millis(newest + 10_000), "offset {offset}");
+        assert_eq!(plane.tick(Millis(next.0 - 1)), Millis(newest), "offset {offset}");
+        let answer = only(&mut plane, now, &http_errors()).await;
+        let Evidence::Complete(tick) = answer.evidence else {
+            panic!("offset {offset}: {answer:?}");
+        };
+        assert_eq!(tick.at, Millis(newest));
+    }
 }
 
 type Tweak = fn(&mut Held);

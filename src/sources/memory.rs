@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::arms::Labels;
 use super::connection::ConnectionSpec;
-use super::counter::{Disagreement, Origin, merge};
+use super::counter::{Disagreement, Origin, is_count, merge};
 use super::metric::Identity;
 use super::native::Natives;
 use super::reply::{Sample, Series};
@@ -121,16 +121,22 @@ impl Memory {
         }
     }
 
-    /// Drops series and samples that no later tick can need. The newest sample of a series is
-    /// kept, so that a gap is covered by one increment.
-    pub(super) fn prune(&mut self, to: i64) {
+    /// Drops series and samples that no later tick can need: `asked` is how far back the next one asks
+    /// at most. The newest count before that is kept to count from, and the newest sample of a series
+    /// in any case, so that a gap is covered by one increment.
+    pub(super) fn prune(&mut self, to: i64, asked: i64) {
         self.tracks
             .retain(|_, track| track.newest().is_some_and(|newest| newest > to - KEPT));
         for track in self.tracks.values_mut() {
             let old = track.samples.partition_point(|sample| sample.at <= to - KEPT);
             let surplus = track.samples.len().saturating_sub(MOST_SAMPLES);
-            let dropped = old.max(surplus).min(track.samples.len().saturating_sub(1));
-            track.samples.drain(..dropped);
+            let before = track.samples.iter().take_while(|sample| sample.at < asked);
+            let last = before.enumerate().filter(|(_, sample)| is_count(sample.value)).last();
+            let counted = last.map_or(0, |(place, _)| place);
+            let dropped = old.max(surplus).max(counted);
+            track
+                .samples
+                .drain(..dropped.min(track.samples.len().saturating_sub(1)));
             let oldest = track.samples.first().map_or(i64::MAX, |sample| sample.at);
             track.natives = track.natives.split_off(&oldest);
         }
@@ -174,4 +180,35 @@ fn joined<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
         let _ = write!(text, "{}:{name}{}:{value}", name.len(), value.len());
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_series_that_was_counted_only_the_last_count_before_the_next_question_is_kept() {
+        let rows: [(&[f64], &[i64]); 4] = [
+            (&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], &[3, 4, 5]),
+            (&[0.0, 1.0, f64::NAN, f64::NAN, 4.0, 5.0], &[1, 2, 3, 4, 5]),
+            (&[f64::NAN, f64::NAN, f64::NAN, f64::NAN, 4.0, 5.0], &[0, 1, 2, 3, 4, 5]),
+            (&[0.0, 1.0], &[1]),
+        ];
+        let connection = ConnectionSpec::to("http://prometheus");
+        for (values, kept) in rows {
+            let samples = (0..).zip(values).map(|(at, &value)| Sample { at, value });
+            let series = Series {
+                labels: Labels::new(),
+                samples: samples.collect(),
+                natives: Natives::new(),
+            };
+            let mut memory = Memory::default();
+            let key = memory.take((&connection, Identity::Pod), series, 5);
+            memory.prune(5, 4);
+            let left = memory
+                .track(&key)
+                .map(|track| track.samples.iter().map(|sample| sample.at).collect());
+            assert_eq!(left, Some(kept.to_vec()), "{values:?}");
+        }
+    }
 }

@@ -30,6 +30,7 @@ const PASTS_AT_ONCE: usize = 4;
 /// One Prometheus, read for the whole fleet.
 pub struct Plane {
     connection: ConnectionSpec,
+    offset: i64,
     reader: Reader,
     costs: Costs,
     memory: Memory,
@@ -53,24 +54,25 @@ struct Dealt {
 }
 
 impl Plane {
-    /// Prepares a plane; nothing is sent yet.
+    /// Prepares a plane whose ticks end so long after multiples of the interval; nothing is sent yet.
     ///
     /// # Errors
     /// [`http::Error::Address`] when the address cannot be used.
-    pub fn new(connection: ConnectionSpec, client: Client) -> Result<Self, http::Error> {
+    pub fn new(connection: ConnectionSpec, client: Client, offset: Millis) -> Result<Self, http::Error> {
         http::address("url", &connection.url)?;
-        Ok(Self::reading(connection, Reader::Server(client)))
+        Ok(Self::reading(connection, Reader::Server(client), offset))
     }
 
     /// A plane that reads a recording: its answers at a tick are those that a server would have given.
     #[must_use]
-    pub fn over(connection: ConnectionSpec, recording: Arc<Recording>) -> Self {
-        Self::reading(connection, Reader::Recording(recording))
+    pub fn over(connection: ConnectionSpec, recording: Arc<Recording>, offset: Millis) -> Self {
+        Self::reading(connection, Reader::Recording(recording), offset)
     }
 
-    fn reading(connection: ConnectionSpec, reader: Reader) -> Self {
+    fn reading(connection: ConnectionSpec, reader: Reader, offset: Millis) -> Self {
         Self {
             connection,
+            offset: offset.0,
             reader,
             costs: Costs::default(),
             memory: Memory::default(),
@@ -82,11 +84,12 @@ impl Plane {
     }
 
     /// The end of the newest tick that can be read at this time: ticks end at multiples of the
-    /// interval and are read one scrape later, five seconds later at most.
+    /// interval, or its offset after them, and are read one scrape later, five seconds later at most.
     #[must_use]
     pub fn tick(&self, now: Millis) -> Millis {
         let interval = self.interval();
-        Millis((now.0 - self.delay()).div_euclid(interval) * interval)
+        let since = now.0 - self.delay() - self.offset;
+        Millis(since.div_euclid(interval) * interval + self.offset)
     }
 
     /// When the next tick can be read: the time to call [`Plane::collect`] again. Planes of
@@ -172,7 +175,8 @@ impl Plane {
                 metrics: self.answers(place, gate, &books, &dealt, to),
             })
             .collect();
-        self.memory.prune(to);
+        let behind = self.counted.values().map(|counted| counted.progress.since).min();
+        self.memory.prune(to, to - round.window(behind.unwrap_or(to)) * 1000);
         self.recall(&round, &mut collected).await;
         collected
     }

@@ -318,7 +318,8 @@ impl Round<'_> {
         selector.map_err(|error| gap(GapKind::QueryError, &error.to_string()))
     }
 
-    fn window(&self, since: i64) -> i64 {
+    /// How far back a tick asks that counts since then, seconds.
+    pub(super) fn window(&self, since: i64) -> i64 {
         let slack = 3 * i64::from(self.connection.scrape_seconds) * 1000;
         let longest = super::memory::KEPT - slack;
         let counted = (self.to - since).clamp(0, longest.max(0));

@@ -120,8 +120,13 @@ impl StandIn {
 }
 
 pub(super) fn plane(connection: ConnectionSpec) -> Plane {
+    later(connection, Millis(0))
+}
+
+/// A plane whose ticks end so long after multiples of the interval.
+pub(super) fn later(connection: ConnectionSpec, offset: Millis) -> Plane {
     let client = connection.client(&std::collections::BTreeMap::new()).expect("a client");
-    Plane::new(connection, client).expect("a plane")
+    Plane::new(connection, client, offset).expect("a plane")
 }
 
 impl Respond for Answers {
