@@ -356,6 +356,8 @@ async fn kubelet(api: Api<DynamicObject>, shared: Arc<Mutex<State>>) {
                 state.ready.remove(&name);
                 continue;
             }
+            // it serves before anybody is told that it does
+            state.ready.insert(name.clone(), canary);
         }
         let now = jiff::Timestamp::now().to_string();
         let condition = |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": now});
