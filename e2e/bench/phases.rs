@@ -207,12 +207,13 @@ impl Bench {
             let ours = log
                 .iter()
                 .filter(|(when, line)| when > at && line_says(line, "gate") == Some(&gate));
+            let routes = requests.iter().filter(|request| request.what.kind == Kind::Route);
+            let written = routes.filter(|request| request.namespace == app.0);
+            let written: Vec<SystemTime> = written.map(|request| request.answered).collect();
             for (opened, _) in ours.filter(|(_, line)| line_says(line, "reason") == Some("MinWindow")) {
                 let due = *opened + WINDOW;
-                let routes = requests.iter().filter(|request| request.what.kind == Kind::Route);
-                let ours = routes.filter(|request| request.namespace == app.0 && request.answered > *opened);
-                let raise = ours.map(|request| request.answered).min();
-                late.extend(raise.map(|raise| seconds(due, raise)));
+                let raise = written.iter().filter(|at| *at > opened).min();
+                late.extend(raise.map(|raise| seconds(due, *raise)));
             }
         }
         let pods = self.first_pods(triggered);

@@ -310,11 +310,7 @@ fn attend(
             ..spec.clone()
         };
         let opened = Trial::open((&key.namespace, &key.name), &resolved, saved)?;
-        let turn = Turn {
-            source: source.to_owned(),
-            offset: Millis(spec.offset_milliseconds),
-        };
-        Ok((opened, turn))
+        Ok((opened, Turn::of(spec, source.to_owned())))
     })
 }
 

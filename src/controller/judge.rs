@@ -1,6 +1,6 @@
 //! The judge: from ticks to words about releases in flight. It never moves traffic.
 //!
-//! One task per evidence source reads one tick for all its releases at once, counts it, and wakes
+//! One task per evidence source and turn reads one tick for all its releases at once, counts it, and wakes
 //! the gatekeeper for each release that it has something to say about.
 
 use std::collections::HashMap;
@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
+use crate::api::CanaryAnalysisSpec;
 use crate::decision::{Attempt, Judged, Millis, Stage, State};
 use crate::sources::{Answer, Subscription};
 use crate::trial::Trial;
@@ -36,10 +37,20 @@ pub struct Turn {
     pub offset: Millis,
 }
 
+impl Turn {
+    /// The turn of a release at a source, as its plan says.
+    #[must_use]
+    pub fn of(spec: &CanaryAnalysisSpec, source: String) -> Self {
+        let offset = Millis(spec.offset_milliseconds);
+        Self { source, offset }
+    }
+}
+
 /// All releases on trial.
 #[derive(Debug)]
 pub struct Judge {
-    turns: AtomicI64,
+    /// How many releases have been given a turn.
+    dealt: AtomicI64,
     dockets: Mutex<HashMap<GateKey, Docket>>,
     wake: mpsc::UnboundedSender<GateKey>,
 }
@@ -105,7 +116,7 @@ impl Judge {
         let (wake, woken) = mpsc::unbounded_channel();
         (
             Self {
-                turns: AtomicI64::new(0),
+                dealt: AtomicI64::new(0),
                 dockets: Mutex::default(),
                 wake,
             },
@@ -172,10 +183,7 @@ impl Judge {
             let gate = (subject.key.namespace.as_str(), subject.key.name.as_str());
             match Trial::open(gate, &frozen.spec, frozen.judge_state.as_deref()) {
                 Ok(trial) => {
-                    let turn = Turn {
-                        source: context.asked(&frozen.spec.analysis).name,
-                        offset: Millis(frozen.spec.offset_milliseconds),
-                    };
+                    let turn = Turn::of(&frozen.spec, context.asked(&frozen.spec.analysis).name);
                     dockets.insert(subject.key.clone(), Docket::new(trial, turn, context.now()))
                 }
                 Err(error) => {
@@ -239,7 +247,7 @@ impl Judge {
 
     /// The offset of the next release that begins, in an interval of this length.
     pub fn next_offset(&self, interval: Millis) -> Millis {
-        let turn = self.turns.fetch_add(1, Ordering::Relaxed).rem_euclid(TURNS);
+        let turn = self.dealt.fetch_add(1, Ordering::Relaxed).rem_euclid(TURNS);
         Millis(interval.0 * turn / TURNS)
     }
 
@@ -285,7 +293,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::CanaryAnalysisSpec;
     use crate::decision::{Arm, Evidence, Revision, Tick};
 
     const BEGIN: Millis = Millis::from_secs(1_000_000);

@@ -130,13 +130,12 @@ impl Memory {
         for track in self.tracks.values_mut() {
             let old = track.samples.partition_point(|sample| sample.at <= to - KEPT);
             let surplus = track.samples.len().saturating_sub(MOST_SAMPLES);
-            let before = track.samples.iter().take_while(|sample| sample.at < asked);
-            let last = before.enumerate().filter(|(_, sample)| is_count(sample.value)).last();
-            let counted = last.map_or(0, |(place, _)| place);
+            let before = track.samples.partition_point(|sample| sample.at < asked);
+            let mut before = track.samples.iter().take(before);
+            let counted = before.rposition(|sample| is_count(sample.value)).unwrap_or(0);
             let dropped = old.max(surplus).max(counted);
-            track
-                .samples
-                .drain(..dropped.min(track.samples.len().saturating_sub(1)));
+            let dropped = dropped.min(track.samples.len().saturating_sub(1));
+            track.samples.drain(..dropped);
             let oldest = track.samples.first().map_or(i64::MAX, |sample| sample.at);
             track.natives = track.natives.split_off(&oldest);
         }
