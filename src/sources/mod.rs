@@ -1,6 +1,6 @@
 //! Where evidence comes from: one source per file, all of them read-only.
 //!
-//! [`Plane`] reads one Prometheus for the whole fleet. It asks few shared questions per tick,
+//! [`Plane`] reads one Prometheus for all releases of a turn. It asks few shared questions per tick,
 //! deals the answers out to (gate, metric, arm), differences the raw counters itself, and calls
 //! everything that is missing or wrong by its name instead of guessing.
 //!

@@ -1,4 +1,4 @@
-//! The plane: one Prometheus read for the whole fleet.
+//! The plane: one Prometheus read for all releases of a turn.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ const LONGEST_DELAY: i64 = 5000;
 const PATIENCE: Duration = Duration::from_secs(2);
 const PASTS_AT_ONCE: usize = 4;
 
-/// One Prometheus, read for the whole fleet.
+/// One Prometheus, read for all releases that are looked at in the same moment.
 pub struct Plane {
     connection: ConnectionSpec,
     offset: i64,
