@@ -105,7 +105,7 @@ async fn a_release_is_held_resumed_promoted_aborted_and_tried_again_by_people() 
             "past the shortest stay"
         );
         promoted(space, "v2").await;
-        let weights = space.world().weights();
+        let weights = space.weights().await;
         let after_retry: Vec<_> = weights.iter().rev().take(6).rev().copied().collect();
         assert_eq!(
             after_retry,

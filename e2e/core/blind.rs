@@ -54,11 +54,11 @@ async fn whatever_blinds_the_judge_holds_the_weight_and_ends_at_the_deadline() {
             space
                 .until_gate("the window opens", |status| status["attempt"]["window"].is_string())
                 .await;
-            space.world().forget_weights();
+            space.forget_weights().await;
             lens.set(Some(fault));
             let status = rejected(space).await;
             assert_eq!(status["attempt"]["why"], "EvidenceDeadline", "{fault:?}: {status}");
-            assert_eq!(space.world().weights(), [Some(25), Some(0), None], "{fault:?}");
+            assert_eq!(space.weights().await, [Some(25), Some(0), None], "{fault:?}");
             assert_eq!(space.asked_for().await, [image("v1")], "{fault:?}");
             lens.set(None);
         }
@@ -78,15 +78,15 @@ async fn a_release_goes_on_when_it_can_see_again() {
         at_weight(space, 5).await;
         lens.set(Some(Fault::Failing));
         held(space, "an outage").await;
-        let weight = space.world().weights().last().copied();
+        let weight = space.weights().await.last().copied();
         let since = Instant::now();
         while since.elapsed() < Duration::from_secs(10) {
-            assert_eq!(space.world().weights().last().copied(), weight, "no climb while blind");
+            assert_eq!(space.weights().await.last().copied(), weight, "no climb while blind");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         lens.set(None);
         promoted(space, "v2").await;
-        assert_eq!(space.world().weights(), super::passing::WHOLE);
+        assert_eq!(space.weights().await, super::passing::WHOLE);
     })
     .await;
 }

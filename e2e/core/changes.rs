@@ -35,7 +35,7 @@ async fn a_newer_revision_in_flight_starts_over_and_the_older_never_rolls_out() 
         comes_from(space, &commits[0]).await;
         space.push("v2").await;
         at_weight(space, 25).await;
-        space.world().forget_weights();
+        space.forget_weights().await;
         comes_from(space, &commits[1]).await;
         space.push("v3").await;
         space
@@ -46,7 +46,7 @@ async fn a_newer_revision_in_flight_starts_over_and_the_older_never_rolls_out() 
             let frozen = &space.the("CanaryAnalysis", analysis).await["spec"]["commit"];
             assert_eq!(frozen, commit.as_str(), "{analysis}: each attempt has its own commit");
         }
-        let weights = space.world().weights();
+        let weights = space.weights().await;
         assert_eq!(
             weights.get(..2),
             Some(&[Some(25), Some(0)][..]),
@@ -79,7 +79,7 @@ async fn the_proven_template_and_a_restart_are_released_at_once() {
             )
             .await;
         space.until_rolled_out("v1").await;
-        assert_eq!(space.world().weights(), [None], "no traffic was split for it");
+        assert_eq!(space.weights().await, [None], "no traffic was split for it");
 
         space.push("v2").await;
         at_weight(space, 25).await;
@@ -87,7 +87,7 @@ async fn the_proven_template_and_a_restart_are_released_at_once() {
         let back = |status: &serde_json::Value| status["attempt"].is_null();
         space.until_gate("the release ends without a refusal", back).await;
         space.until_rolled_out("v1").await;
-        assert_eq!(space.world().weights().last(), Some(&None));
+        assert_eq!(space.weights().await.last(), Some(&None));
     })
     .await;
 }
@@ -118,13 +118,13 @@ async fn a_push_that_wins_against_the_release_of_the_hold_is_not_rolled_out() {
 
         let pushed = space.push("v3").await;
         assert_eq!(pushed["spec"]["paused"], true, "held as ever");
-        space.world().forget_weights();
+        space.forget_weights().await;
         let _operator = space.operator_as(&Start::named("one")).await;
         space
             .until_gate("a second attempt", |status| status["epoch"] == 2)
             .await;
         promoted_after(space, "v3", &before).await;
-        let weights = space.world().weights();
+        let weights = space.weights().await;
         assert_eq!(
             weights.get(..3),
             Some(&[Some(100), Some(0), None][..]),

@@ -132,7 +132,7 @@ async fn tell(story: Story, crash: Option<&str>) -> Value {
             space.until_rolled_out("v2").await;
         }
         nothing_is_left(space).await;
-        let weights = space.world().weights();
+        let weights = space.weights().await;
         let fallen = weights
             .iter()
             .position(|weight| *weight == Some(0))

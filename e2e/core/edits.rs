@@ -6,7 +6,6 @@ use super::passing::rejected;
 use super::{at_weight, lingering};
 use crate::support::space::{Space, played};
 use crate::support::world::canary_weight;
-use crate::support::{PATIENCE, eventually};
 
 /// The pair in its only rule, written by hand.
 fn rules(stable: i64, canary: i64) -> Value {
@@ -95,19 +94,6 @@ struct Edit {
     held: bool,
 }
 
-/// The weights that the played gateway has taken up, once they are as wanted.
-async fn seen(space: &Space, wanted: impl Fn(&[Option<i64>]) -> bool) -> Vec<Option<i64>> {
-    eventually("the gateway follows", PATIENCE, async || {
-        let weights = space.world().weights();
-        if wanted(&weights) {
-            Ok(weights)
-        } else {
-            Err(format!("{weights:?}"))
-        }
-    })
-    .await
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_policy_down_is_accepted_up_is_zeroed_and_both_are_held() {
     let edits = [
@@ -164,13 +150,11 @@ async fn without_the_policy_down_is_accepted_up_is_zeroed_and_both_are_held() {
                 .until(&what, "HTTPRoute", "checkout", |route| canary_weight(route) == then)
                 .await;
             if held {
-                // the played gateway takes a weight up a moment after it is written
-                seen(space, |weights| weights.last() == Some(&then)).await;
-                space.world().forget_weights();
+                space.forget_weights().await;
                 assert_eq!(space.ask("Resume").await["status"]["answer"], "Granted", "{how}");
-                let weights = seen(space, |weights| weights.len() > 1 && weights.last() == Some(&Some(25))).await;
+                at_weight(space, 25).await;
                 assert_eq!(
-                    weights,
+                    space.weights().await,
                     [then, Some(5), Some(25)],
                     "{how}: the ladder begins at its first step"
                 );

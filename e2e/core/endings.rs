@@ -133,7 +133,7 @@ async fn a_deployment_deleted_in_flight_is_no_reason_to_go_on() {
         assert_eq!(status["weight"], 25, "held where it was: {status}");
         assert_eq!(space.ask("Abort").await["status"]["answer"], "Granted");
         rejected(space).await;
-        assert_eq!(space.world().weights().last(), Some(&None), "the route is the team's");
+        assert_eq!(space.weights().await.last(), Some(&None), "the route is the team's");
     })
     .await;
 }

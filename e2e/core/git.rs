@@ -68,7 +68,7 @@ async fn whole_release(name: &str, writer: Writer) {
             _ = promoted(space, "v2") => {}
         }
 
-        assert_eq!(space.world().weights(), WHOLE, "no fight, no drift, no bypass");
+        assert_eq!(space.weights().await, WHOLE, "no fight, no drift, no bypass");
         assert_eq!(space.asked_for().await, [image("v2")]);
         let after = space.the("HTTPRoute", "checkout").await;
         assert_eq!(after["spec"], route["spec"]);

@@ -24,7 +24,7 @@ async fn a_canary_that_never_gets_ready_gets_no_traffic_and_is_given_up() {
             message.contains("pods ready since ") && message.contains("(limit 8s)"),
             "{message}"
         );
-        let weights = space.world().weights();
+        let weights = space.weights().await;
         assert!(weights.iter().all(|weight| weight.unwrap_or(0) == 0), "{weights:?}");
         assert_eq!(space.asked_for().await, [image("v1")]);
     })
@@ -65,11 +65,11 @@ async fn two_routes_go_together_and_one_that_is_not_programmed_ends_the_release(
         let soon = with(both, &json!({"spec": {"deadlines": {"route": "8s"}}}));
         space.apply(&with(space.gate(), &soon)).await;
         space.world().programs("second", false);
-        space.world().forget_weights();
+        space.forget_weights().await;
         space.push("v3").await;
         let status = rejected(space).await;
         assert_eq!(status["attempt"]["why"], "RouteDeadline", "{status}");
-        let weights = space.world().weights();
+        let weights = space.weights().await;
         assert!(
             weights.iter().all(|weight| weight.unwrap_or(0) <= 1),
             "never beyond the first step: {weights:?}"
@@ -215,7 +215,7 @@ async fn a_name_that_is_taken_stops_the_release_before_any_traffic() {
             .until_gate("the release begins", |status| status["attempt"]["stage"].is_string())
             .await;
         tokio::time::sleep(std::time::Duration::from_secs(3)).await;
-        let weights = space.world().weights();
+        let weights = space.weights().await;
         assert!(weights.iter().all(|weight| weight.unwrap_or(0) == 0), "{weights:?}");
         assert_eq!(
             space.the("Service", "checkout-canary").await["spec"],

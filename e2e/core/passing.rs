@@ -76,7 +76,7 @@ async fn a_good_release_takes_every_step_and_gives_back_what_it_borrowed() {
         assert_eq!(pushed["spec"]["paused"], true, "held in the very write");
         let status = promoted(space, "v2").await;
 
-        assert_eq!(space.world().weights(), WHOLE, "{status}");
+        assert_eq!(space.weights().await, WHOLE, "{status}");
         assert!(space.world().lost() < 1.0, "no request finds a service without pods");
         assert_eq!(space.asked_for().await, [image("v2")]);
         let after = space.the("HTTPRoute", "checkout").await;
@@ -114,7 +114,7 @@ async fn a_bad_release_is_aborted_on_the_numbers_and_never_rolls_out() {
         let status = rejected(space).await;
 
         assert_eq!(status["attempt"]["why"], "Harm", "{status}");
-        let weights = space.world().weights();
+        let weights = space.weights().await;
         assert!(
             weights.contains(&Some(1)) && !weights.contains(&Some(50)),
             "aborted early: {weights:?}"
@@ -161,7 +161,7 @@ async fn a_breach_ends_a_release_although_a_stable_pod_is_not_ready() {
         space.world().canary_fails(0.2);
         let status = rejected(space).await;
         assert_eq!(status["attempt"]["why"], "Harm", "{status}");
-        assert_eq!(space.world().weights().last(), Some(&None), "no weight is left behind");
+        assert_eq!(space.weights().await.last(), Some(&None), "no weight is left behind");
     })
     .await;
 }

@@ -30,7 +30,7 @@ async fn a_canary_that_crashes_again_and_again_is_aborted_although_no_more_reque
             rule.starts_with("restarts: ") && rule.contains(" on canary, 0 in "),
             "{rule}"
         );
-        assert!(!space.world().weights().contains(&Some(5)), "at the first step");
+        assert!(!space.weights().await.contains(&Some(5)), "at the first step");
         assert_eq!(space.asked_for().await, [image("v1")], "it never rolled out");
     })
     .await;

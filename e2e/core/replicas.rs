@@ -29,7 +29,7 @@ async fn a_release_goes_on_when_the_leader_is_killed() {
         first.kill().await;
         second.until_leading().await;
         let status = promoted(space, "v2").await;
-        assert_eq!(space.world().weights(), WHOLE);
+        assert_eq!(space.weights().await, WHOLE);
         let analysis = space
             .the("CanaryAnalysis", status["analysis"]["name"].as_str().unwrap())
             .await;
@@ -69,18 +69,14 @@ async fn a_leader_that_was_frozen_never_raises_when_it_wakes() {
         second.until_leading().await;
         assert_eq!(space.ask("Abort").await["status"]["answer"], "Granted");
         rejected(space).await;
-        space.world().forget_weights();
+        space.forget_weights().await;
 
         tokio::time::sleep(FROZEN.saturating_sub(frozen.elapsed())).await;
         first.thaw().await;
         first.until_ready().await;
         let until = Instant::now() + Duration::from_secs(15);
         while Instant::now() < until {
-            assert_eq!(
-                space.world().weights(),
-                [None],
-                "nothing is given to a refused revision"
-            );
+            assert_eq!(space.weights().await, [None], "nothing is given to a refused revision");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         let leads = first.metrics().await.lines().any(|line| line == "tollgate_leader 1");

@@ -202,7 +202,7 @@ async fn a_helm_release_as_the_page_says_is_done_at_once_and_corrects_no_drift_t
             .until_flux("Flux is done at once", KIND, "True", "UpgradeSucceeded")
             .await;
         at_weight(space, 25).await;
-        space.world().forget_weights();
+        space.forget_weights().await;
         let looked = git.fetched("0.1.0");
         let held = Instant::now();
         crate::support::eventually(
@@ -218,7 +218,7 @@ async fn a_helm_release_as_the_page_says_is_done_at_once_and_corrects_no_drift_t
             },
         )
         .await;
-        assert_eq!(space.world().weights(), [Some(25)], "no fight");
+        assert_eq!(space.weights().await, [Some(25)], "no fight");
         space.ask("Promote").await;
         promoted(space, "v2").await;
         is_as_written(space, &written).await;

@@ -52,7 +52,7 @@ async fn flux_applies_git_every_ten_seconds_and_changes_nothing_about_a_release(
         let times = git.fetched("v2");
         assert!(times >= 3, "git was applied {times} times in the release");
         println!("Flux applied git {times} times while the release went on");
-        assert_eq!(space.world().weights(), WHOLE, "no fight, no drift, no bypass");
+        assert_eq!(space.weights().await, WHOLE, "no fight, no drift, no bypass");
         assert_eq!(space.asked_for().await, [image("v2")]);
 
         let [deployment, route] = [
@@ -97,7 +97,7 @@ async fn a_kustomization_that_waits_too_shortly_fails_and_the_release_does_not_n
         space.ask("Promote").await;
         promoted(space, "v2").await;
         assert_eq!(
-            space.world().weights(),
+            space.weights().await,
             [None, Some(5), Some(25), Some(95), Some(100), None],
             "whatever Flux said, the weights were the gate's"
         );

@@ -40,7 +40,7 @@ async fn a_change_is_held_by_the_webhook_until_it_is_proven() {
         let pushed = space.push("v2").await;
         assert_eq!(pushed["spec"]["paused"], true, "held in the very write");
         promoted(space, "v2").await;
-        assert_eq!(space.world().weights(), WHOLE);
+        assert_eq!(space.weights().await, WHOLE);
         assert_eq!(space.asked_for().await, [image("v2")]);
     })
     .await;

@@ -92,7 +92,7 @@ async fn a_deployment_that_is_paused_at_rest_waits_to_be_proven_and_is_paused_ag
 
         let pushed = space.push("v2").await;
         let status = trusted(space, "v2 is promoted", &status["stable"]).await;
-        assert_eq!(space.world().weights(), WHOLE, "{status}");
+        assert_eq!(space.weights().await, WHOLE, "{status}");
         let rest = rests(space, "v2").await;
         assert_eq!(rest["metadata"]["labels"]["tollgate.dev/paused"], status["stable"]);
         // taken off for the handover, and put back in the write that ended it
@@ -154,7 +154,7 @@ async fn a_template_that_somebody_resumes_is_adopted_and_said() {
             .expect_ok();
         let status = trusted(space, "v2 is adopted", &status["stable"]).await;
         rests(space, "v2").await;
-        assert_eq!(space.world().weights().last(), Some(&None), "the route is the team's");
+        assert_eq!(space.weights().await.last(), Some(&None), "the route is the team's");
         let said = |event: &Value| event["reason"] == "Unheld" && event["type"] == "Warning";
         let named = |event: &Value| {
             let note = event["note"].as_str().unwrap_or_default();

@@ -11,7 +11,7 @@ use kube::{Client, Error};
 use serde_json::{Value, json};
 
 use super::objects::{self, resource};
-use super::world::World;
+use super::world::{World, resource_version};
 use super::{PATIENCE, directory, eventually, setting};
 
 /// Who writes the team's objects.
@@ -135,6 +135,23 @@ impl Space {
     /// What is played; only in `core`.
     pub fn world(&self) -> &World {
         self.world.as_ref().expect("a played world")
+    }
+
+    /// Every weight of the canary that the route has had so far; `None` while it is as the team wrote it.
+    /// The played gateway learns of a write a moment after others do, so that is waited for.
+    pub async fn weights(&self) -> Vec<Option<i64>> {
+        let version = resource_version(&self.the("HTTPRoute", "checkout").await);
+        eventually("the gateway follows", PATIENCE, async || {
+            let behind = || format!("it has not seen version {version} of the route");
+            self.world().weights(version).ok_or_else(behind)
+        })
+        .await
+    }
+
+    /// Forgets the weights so far, except the last.
+    pub async fn forget_weights(&self) {
+        self.weights().await;
+        self.world().forget_weights();
     }
 
     pub async fn get(&self, kind: &str, name: &str) -> Option<Value> {

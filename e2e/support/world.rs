@@ -192,13 +192,16 @@ impl World {
         lost.map(|(_, count)| count).sum()
     }
 
-    /// Every weight of the canary that the route has had so far; `None` while it is as the team wrote it.
-    pub fn weights(&self) -> Vec<Option<i64>> {
-        self.shared.lock().unwrap().weights.clone()
+    /// Every weight that the route `checkout` has had, up to this version of it at least; `None` before the
+    /// gateway has seen that one.
+    pub(super) fn weights(&self, version: u64) -> Option<Vec<Option<i64>>> {
+        let state = self.shared.lock().unwrap();
+        let seen = state.routes.get("checkout").map(resource_version);
+        seen.filter(|seen| *seen >= version).map(|_| state.weights.clone())
     }
 
     /// Forgets the weights so far, except the last.
-    pub fn forget_weights(&self) {
+    pub(super) fn forget_weights(&self) {
         self.change(|state| {
             let last = state.weights.pop();
             state.weights = last.into_iter().collect();
@@ -224,6 +227,12 @@ pub fn canary_weight(route: &Value) -> Option<i64> {
         let (stable, canary) = (weight("checkout")?, weight("checkout-canary")?);
         Some(canary * 100 / (stable + canary).max(1))
     })
+}
+
+/// The version of an object, which rises with each write.
+pub fn resource_version(object: &Value) -> u64 {
+    let version = object["metadata"]["resourceVersion"].as_str();
+    version.and_then(|version| version.parse().ok()).expect("a version")
 }
 
 impl State {
