@@ -1,9 +1,10 @@
 //! Policies attached to the team's Service.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::passing::rejected;
 use super::{at_weight, lingering};
+use crate::support::objects::resource_version;
 use crate::support::space::played;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -27,17 +28,9 @@ async fn how_pods_are_spoken_to_is_copied_before_the_canary_gets_traffic_and_goe
         let copy = space.the("BackendTLSPolicy", "tls-canary").await;
         assert_eq!(copy["spec"]["targetRefs"], target("checkout-canary"));
         assert_eq!(copy["spec"]["validation"], theirs["spec"]["validation"]);
-        // versions of all objects come from one count
-        let version = |object: &Value| {
-            object["metadata"]["resourceVersion"]
-                .as_str()
-                .unwrap()
-                .parse::<u64>()
-                .unwrap()
-        };
         let service = space.the("Service", "checkout-canary").await;
         assert!(
-            version(&copy) < version(&service),
+            resource_version(&copy) < resource_version(&service),
             "there before the Service that it is for"
         );
 

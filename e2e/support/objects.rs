@@ -142,3 +142,9 @@ pub fn action(name: &str, verb: &str, reason: &str) -> Value {
         "spec": {"gate": "checkout", "verb": verb, "reason": reason},
     })
 }
+
+/// The version of an object as the API server gave it: it rises with each write of any object.
+pub fn resource_version(object: &Value) -> u64 {
+    let version = object["metadata"]["resourceVersion"].as_str();
+    version.and_then(|version| version.parse().ok()).expect("a version")
+}

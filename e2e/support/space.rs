@@ -10,8 +10,8 @@ use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams
 use kube::{Client, Error};
 use serde_json::{Value, json};
 
-use super::objects::{self, resource};
-use super::world::{World, resource_version};
+use super::objects::{self, resource, resource_version};
+use super::world::World;
 use super::{PATIENCE, directory, eventually, setting};
 
 /// Who writes the team's objects.

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::directory;
+use super::objects::resource_version;
 use super::space::Space;
 
 /// Between two shares of requests.
@@ -227,12 +228,6 @@ pub fn canary_weight(route: &Value) -> Option<i64> {
         let (stable, canary) = (weight("checkout")?, weight("checkout-canary")?);
         Some(canary * 100 / (stable + canary).max(1))
     })
-}
-
-/// The version of an object, which rises with each write.
-pub fn resource_version(object: &Value) -> u64 {
-    let version = object["metadata"]["resourceVersion"].as_str();
-    version.and_then(|version| version.parse().ok()).expect("a version")
 }
 
 impl State {
