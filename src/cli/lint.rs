@@ -28,8 +28,8 @@ that cannot be decided. Objects of other kinds are passed over. No cluster is ne
 
 With --traffic it also tells what each step needs when the canary is as healthy as stable.
 
-Exit codes: 0 nothing is wrong (there may be warnings and notes); 1 there are errors, or warnings with
---strict; 2 a file cannot be read.
+Exit codes: 0 nothing is wrong (there may be warnings and notes); 1 there are errors, or warnings
+with --strict; 2 a file cannot be read.
 
 Example: tollgate lint config/sample.yaml --traffic 200rps --errors 0.3%";
 

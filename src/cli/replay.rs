@@ -35,22 +35,23 @@ const BEFORE: Millis = Millis::from_secs(60);
 const EXAMPLE: &str = "Example: tollgate replay config/recordings/gate.yaml --recording config/recordings/bad.json";
 
 const ABOUT: &str = "\
-Tells what this policy would have decided, tick by tick, on evidence that is there already. No cluster
-is needed. The traffic is what it was: a recording says which weight the canary had at which time, and
-replay says what the policy does at each of these steps, by which rule, and what it still needs. It
-stops where the policy aborts, and says so where the recording went on although the policy would hold.
+Tells what this policy would have decided, tick by tick, on evidence that is there already. No
+cluster is needed. The traffic is what it was: a recording says which weight the canary had at
+which time, and replay says what the policy does at each of these steps, by which rule, and what
+it still needs. It stops where the policy aborts, and says so where the recording went on
+although the policy would hold.
 
-A recording is OpenMetrics text with timestamps (promtool tsdb dump-openmetrics, or --record), or
-answers of Prometheus to range selectors, one or many, as curl stores them:
+A recording is OpenMetrics text with timestamps (promtool tsdb dump-openmetrics, or --record),
+or answers of Prometheus to range selectors, one or many, as curl stores them:
 
   curl -sG PROMETHEUS/api/v1/query --data-urlencode 'time=2026-01-31T12:30:00Z' \\
     --data-urlencode 'query={namespace=\"shop\"}[30m]' > recording.json
 
-When the canary had which weight is taken from --step, else from --analysis, else from the series
-tollgate_canary_weight{namespace, gate} of the recording, which --record writes into it.
+When the canary had which weight is taken from --step, else from --analysis, else from the
+series tollgate_canary_weight{namespace, gate} of the recording, which --record writes into it.
 
-Exit codes: 0 the policy was replayed and decides what --expect says; 1 it decides something else;
-2 it could not be replayed.
+Exit codes: 0 the policy was replayed and decides what --expect says; 1 it decides something
+else; 2 it could not be replayed.
 
 Example: tollgate replay config/recordings/gate.yaml --recording config/recordings/bad.json";
 

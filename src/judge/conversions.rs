@@ -122,7 +122,7 @@ fn what_is_said_of_successes_speaks_of_successes_and_readings_of_bad_ones() {
     analysis.observe(0, &ratio_tick(20, [19_800.0, 20_000.0, 18_000.0, 20_000.0]));
     assert_eq!(
         analysis.judged(1, 0).rule,
-        "orders: 2,200 of 40,000 requests succeeded on canary, 3,900 of 40,000 on stable: ratio 0.56, 99 % certain below 0.90"
+        "orders: 2,200 of 40,000 requests succeeded on canary, 3,900 of 40,000 on stable: ratio 0.56, 99 % certain below 0.90 times stable"
     );
     let mut last = begun(orders());
     last.begin_step(1, Millis(0));

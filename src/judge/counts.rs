@@ -70,14 +70,14 @@ fn a_count_is_judged_over_pod_time_and_says_so() {
             restarts(),
             (5, [1.0, 0.0]),
             &harm,
-            " on stable: 99 % certain above 1.10",
+            " on stable: 99 % certain above 1.10 times stable",
         ),
         (
             "more events than seconds",
             restarts(),
             (1, [50.0, 0.0]),
             &harm,
-            "50 in 10 pod-seconds on canary, 0 in 2 pod-minutes on stable: 99 % certain above 1.10",
+            "50 in 10 pod-seconds on canary, 0 in 2 pod-minutes on stable: 99 % certain above 1.10 times stable",
         ),
     ];
     for (name, plan, (ticks, events), verdict, said) in cases {

@@ -92,7 +92,7 @@ fn what_holds_says_the_numbers_of_the_whole_attempt_and_why_it_does_not_abort() 
     let [failed, all] = judged.readings[0].canary;
     assert_eq!((failed, all), (30.0, 1200.0));
     let said = "http-errors: 30 of 1,200 requests failed on canary, 180 of 58,800 on stable: ratio 8.17, 99 % certain \
-                above 1.10; held, as a past baseline aborts only where the policy says so";
+                above 1.10 times stable; held, as a past baseline aborts only where the policy says so";
     assert_eq!(judged.rule, said);
 }
 

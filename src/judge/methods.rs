@@ -220,7 +220,7 @@ fn a_metric_that_needs_no_proof_passes_on_no_harm_and_says_so() {
     }
     let said = |counts| after(Promote::NoHarm, counts).rule;
     assert!(
-        said(healthy).ends_with("no harm seen, 95 % certain below 1.44"),
+        said(healthy).ends_with("no harm seen, 95 % certain below 1.44 times stable"),
         "{}",
         said(healthy)
     );

@@ -101,7 +101,10 @@ impl View<'_> {
         let margin = words::ratio(self.metric.harm_ratio(self.plan));
         let beyond = self.towards(Side::Higher);
         let arms = self.arms(&counts);
-        format!("{}: {arms}: {ratio}{certain} certain {beyond} {margin}", self.plan.name)
+        format!(
+            "{}: {arms}: {ratio}{certain} certain {beyond} {margin} times stable",
+            self.plan.name
+        )
     }
 
     /// What was counted of both arms, with the outcome that is judged.
@@ -130,7 +133,9 @@ impl View<'_> {
         let level = words::percent(1.0 - self.settings.beta);
         let bound = match self.metric.judged() {
             Outcome::Bad => {
-                let upper = reading.interval.map(|[_, upper]| words::ratio(upper));
+                let upper = reading
+                    .interval
+                    .map(|[_, upper]| format!("{} times stable", words::ratio(upper)));
                 upper.or_else(|| self.rare(&self.counts()))
             }
             Outcome::Good => reading

@@ -152,7 +152,7 @@ fn a_rule_names_its_metric_and_its_numbers() {
     let cases = [
         (
             after(begun(errors(), &WEIGHTS), 0, 30, [1.0, 40.0, 6.0, 1960.0]).rule,
-            "http-errors: 7 of 280 requests failed on canary, 42 of 13,720 on stable: ratio 8.17, 99 % certain above 1.10",
+            "http-errors: 7 of 280 requests failed on canary, 42 of 13,720 on stable: ratio 8.17, 99 % certain above 1.10 times stable",
         ),
         (
             after(begun(limit(0.05), &WEIGHTS), 0, 4, [3.0, 30.0, 0.0, 0.0]).rule,
@@ -164,7 +164,7 @@ fn a_rule_names_its_metric_and_its_numbers() {
         ),
         (
             after(begun(errors(), &[95]), 0, 6, [6.0, 1900.0, 1.0, 100.0]).rule,
-            "http-errors: 36 of 11,400 requests failed on canary, 6 of 600 on stable: no harm seen, 95 % certain below 1.52",
+            "http-errors: 36 of 11,400 requests failed on canary, 6 of 600 on stable: no harm seen, 95 % certain below 1.52 times stable",
         ),
         (
             begun(errors(), &WEIGHTS).judged(1, 0).rule,
