@@ -106,7 +106,11 @@ impl Report {
             }
         }
         let json = serde_json::to_string_pretty(self).expect("figures");
-        std::fs::write(FILE, json + "\n").unwrap_or_else(|error| panic!("{FILE}: {error}"));
+        // Cargo may build elsewhere.
+        let folder = std::path::Path::new(FILE).parent().expect("a folder");
+        std::fs::create_dir_all(folder)
+            .and_then(|()| std::fs::write(FILE, json + "\n"))
+            .unwrap_or_else(|error| panic!("{FILE}: {error}"));
         let missed = self.rows.iter().filter(|row| !row.met).count();
         println!("\n{missed} targets missed; {} measured; {FILE}", self.binary);
         missed == 0
