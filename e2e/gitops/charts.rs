@@ -268,8 +268,8 @@ async fn flux_that_waits_for_a_release_in_flight_and_remediates_rolls_it_back() 
         let events = space.list("Event").await;
         // After its first line an event has Helm's log.
         let notes = events.iter().filter_map(|event| event["note"].as_str()?.lines().next());
-        let gave_up: Vec<_> = notes.filter(|note| note.contains("timeout waiting for")).collect();
-        println!("{gave_up:?}");
+        let (gave_up, others): (Vec<_>, Vec<_>) = notes.partition(|note| note.contains("timeout waiting for"));
+        println!("{gave_up:#?} beside {others:#?}");
         let gate = format!("[ReleaseGate/{}/checkout status: 'InProgress']", space.name);
         assert!(
             gave_up.iter().all(|note| note.ends_with(&gate)) && !gave_up.is_empty(),
