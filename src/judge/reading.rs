@@ -98,13 +98,10 @@ impl View<'_> {
         let ratio = (self.plan.shape.ratio(&self.metric.judged().of(&counts)))
             .map_or_else(String::new, |ratio| format!("ratio {}, ", words::ratio(ratio)));
         let certain = words::percent(1.0 - self.settings.alpha);
-        let margin = words::ratio(self.metric.harm_ratio(self.plan));
+        let margin = times_stable(self.metric.harm_ratio(self.plan));
         let beyond = self.towards(Side::Higher);
         let arms = self.arms(&counts);
-        format!(
-            "{}: {arms}: {ratio}{certain} certain {beyond} {margin} times stable",
-            self.plan.name
-        )
+        format!("{}: {arms}: {ratio}{certain} certain {beyond} {margin}", self.plan.name)
     }
 
     /// What was counted of both arms, with the outcome that is judged.
@@ -133,9 +130,7 @@ impl View<'_> {
         let level = words::percent(1.0 - self.settings.beta);
         let bound = match self.metric.judged() {
             Outcome::Bad => {
-                let upper = reading
-                    .interval
-                    .map(|[_, upper]| format!("{} times stable", words::ratio(upper)));
+                let upper = reading.interval.map(|[_, upper]| times_stable(upper));
                 upper.or_else(|| self.rare(&self.counts()))
             }
             Outcome::Good => reading
@@ -338,7 +333,7 @@ impl View<'_> {
                 let margin = if extra > 0.0 {
                     format!("stable plus {} of requests", words::percent(extra))
                 } else {
-                    format!("{} times stable", words::ratio(ratio))
+                    times_stable(ratio)
                 };
                 format!("{arms}: {level} certain {} {margin}", self.towards(Side::Lower))
             }
@@ -356,4 +351,9 @@ impl View<'_> {
         let (more, unit) = self.plan.shape.unit().scaled(requests);
         format!("needs about {} more {unit}{time}", words::count(more))
     }
+}
+
+/// A rate of the canary beside that of stable, in words.
+fn times_stable(ratio: f64) -> String {
+    format!("{} times stable", words::ratio(ratio))
 }
